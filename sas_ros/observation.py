@@ -1,0 +1,115 @@
+"""What goes into the segmenter and what comes out: plain frozen dataclasses, no ROS, no files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sas_ros.errors import SasError
+
+if TYPE_CHECKING:
+    import torch
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SourceHeader:
+    """Stamp (ns since the epoch of the source's clock) and frame of the data an answer is about."""
+
+    stamp_ns: int = 0
+    frame_id: str = ""
+
+
+def _no_offset() -> Float64Array:
+    return np.zeros(3)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A point cloud as it was received: same points, same order, same shape.
+
+    Attributes:
+        points: (N, 3) float32, metres, source frame, relative to `origin`. Rows may hold NaN or
+            Inf: they keep their place, so that index i means the same point everywhere.
+        colors: (N, 3) uint8 RGB, or None.
+        labels: (N,) int64 ground-truth class ids, 255 = ignored, or None (files only).
+        header: stamp and frame of the source.
+        height, width: organised shape, `height * width == N`; an unorganised cloud has height 1.
+        origin: (3,) float64, metres. Source coordinates are `points + origin`; it is not zero only
+            where coordinates are too large for float32.
+    """
+
+    points: Float32Array
+    colors: npt.NDArray[np.uint8] | None = None
+    labels: npt.NDArray[np.int64] | None = None
+    header: SourceHeader = SourceHeader()
+    height: int = 1
+    width: int = -1
+    origin: Float64Array = field(default_factory=_no_offset)
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != 3:
+            raise SasError(f"A cloud needs points of shape (N, 3), not {self.points.shape}.")
+        count = len(self.points)
+        if self.width < 0:
+            object.__setattr__(self, "width", count // max(self.height, 1))
+        if self.height * self.width != count:
+            raise SasError(
+                f"A cloud of {self.height} x {self.width} cannot hold {count} points; "
+                "height times width must equal the number of points."
+            )
+        for name in ("colors", "labels"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise SasError(f"The cloud has {count} points but {len(values)} {name}.")
+
+    @property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool: all three coordinates are finite (REP 117: NaN and Inf are both misses)."""
+        return np.asarray(np.isfinite(self.points).all(axis=1))
+
+
+@dataclass(frozen=True)
+class Up:
+    """Which way is up: a unit vector (3,) float64 in the source frame, and who said so."""
+
+    direction: Float64Array
+    source: str = "assumed"
+
+
+@dataclass(frozen=True)
+class SceneFeatures:
+    """What the student saw: one unit feature per element; immutable, shared between threads.
+
+    An element is a voxel for the sparse U-Net; other students will have other elements.
+
+    Attributes:
+        features: (M, C) unit rows on the student's device, float16 on a GPU, else float32.
+        positions: (M, 3) float32, metres, element centres in the source frame minus `origin`.
+        element_of_point: (N,) int32, -1 for points that are not finite.
+        header: stamp and frame of the cloud.
+        up: the gravity direction that was used.
+        origin: (3,) float64, metres, as in `Cloud`.
+        element_size: metres, the edge of a voxel.
+    """
+
+    features: torch.Tensor
+    positions: Float32Array
+    element_of_point: npt.NDArray[np.int32]
+    header: SourceHeader
+    up: Up
+    origin: Float64Array
+    element_size: float
+
+
+@dataclass(frozen=True)
+class ElementLabels:
+    """(M,) int64 best vocabulary index and (M,) float32 probability per element."""
+
+    label: npt.NDArray[np.int64]
+    confidence: Float32Array

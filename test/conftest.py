@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real scans named by SAS_TEST_DATA; tests that need it skip without it."""
+    folder = os.environ.get("SAS_TEST_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SAS_TEST_DATA names no folder of real scans")
+    return Path(folder)
