@@ -1,0 +1,1 @@
+"""Words: text encoders, prompt templates, vocabularies and their class embeddings."""

@@ -1,0 +1,56 @@
+"""Running a `sas` verb: errors become one sentence and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from sas_ros import __version__
+from sas_ros.errors import SasError
+
+ROBOT_VERBS: dict[str, tuple[str, str]] = {
+    "segment": ("sas_ros.commands.segment", "label a scan file, or find words in it"),
+    "run": ("sas_ros.commands.run", "start the perception node (namespace sas)"),
+    "replay": ("sas_ros.commands.replay", "publish a scan file as PointCloud2"),
+    "query": ("sas_ros.commands.query", "ask the running node for something by name"),
+    "save": ("sas_ros.commands.save", "write the next cloud of a topic as PLY"),
+}
+"""Verb -> (module with `configure(parser)` and `run(arguments) -> int`, one line of help)."""
+
+
+def main(
+    verbs: Mapping[str, tuple[str, str]] = ROBOT_VERBS, argv: Sequence[str] | None = None
+) -> int:
+    """Parse the command line, import only the verb that was asked for, and run it.
+
+    Returns the exit code: 0 done, 1 a verb's own "no" (such as not found), 2 a user error, 130
+    interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="sas", description="A point cloud in, labelled points and text queries out."
+    )
+    parser.add_argument("--version", action="version", version=f"sas_ros {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    runners: dict[str, Callable[[argparse.Namespace], int]] = {}
+    for name, (module_name, help_text) in verbs.items():
+        sub = subparsers.add_parser(name, help=help_text, description=help_text)
+        if name == chosen:  # only this verb's module is imported: `sas --help` stays quick
+            module = import_module(module_name)
+            module.configure(sub)
+            runners[name] = module.run
+    parsed = parser.parse_args(arguments)
+    try:
+        return runners[parsed.verb](parsed)
+    except SasError as error:
+        print(f"sas {parsed.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"sas {parsed.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,106 @@
+"""Which way is up, and the rotation that puts it along z.
+
+The student expects metres and z up; sensors publish optical frames, tilted heads, anything. Points
+are rotated before the network and never resampled; all outputs stay in the input's frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sas_ros.errors import SasError
+from sas_ros.observation import Cloud, Float64Array, Up
+
+Vector = Sequence[float] | npt.NDArray[np.floating]
+
+_SNAP = 1e-6
+"""Radians. An `up` this close to an axis is taken as the axis, so that grids stay aligned."""
+_BODY_CONE = math.cos(math.radians(45.0))
+_DOWN_CONE = math.cos(math.radians(20.0))
+
+
+def unit_up(up: Vector) -> Float64Array:
+    """Check and normalise an up vector: (3,) float64 of length 1, exact along axes.
+
+    Raises:
+        SasError: it is not three finite numbers, or it is zero.
+    """
+    try:
+        vector = np.asarray(up, np.float64)
+    except (TypeError, ValueError):
+        vector = np.zeros(0)
+    length = float(np.linalg.norm(vector)) if vector.shape == (3,) else 0.0
+    if not math.isfinite(length) or length < 1e-9:
+        raise SasError(
+            f"The up direction must be three finite numbers, not all zero, such as 0,0,1; got {up}."
+        )
+    vector = vector / length
+    vector[np.abs(vector) < _SNAP] = 0.0
+    return np.asarray(vector / np.linalg.norm(vector) + 0.0)
+
+
+def rotation_to_z_up(up: Vector) -> Float64Array:
+    """The rotation R (3, 3) float64 with `R @ p_source = p_up`, where p_up has z up.
+
+    For up = +z it is the identity; for up = -y, the up of an optical frame (x right, y down, z
+    forward), it is the rotation from optical to body axes (x_body = z, y_body = -x, z_body = -y).
+    In between, the new x axis is the source's forward axis made horizontal: x for frames within 45
+    degrees of z up (bodies, maps), z otherwise (cameras, however rolled). Straight down, where a
+    camera's forward axis is vertical, x is forward again. For any up along an axis the matrix
+    holds only 0, 1 and -1: it moves a grid onto itself.
+
+    Args:
+        up: (3,) up direction in the source frame, any length.
+
+    Raises:
+        SasError: as in `unit_up`.
+    """
+    z_axis = unit_up(up)
+    as_body = z_axis[2] > _BODY_CONE or z_axis[2] < -_DOWN_CONE
+    forward = np.array([1.0, 0.0, 0.0] if as_body else [0.0, 0.0, 1.0])
+    x_axis = forward - z_axis * (z_axis @ forward)
+    x_axis /= np.linalg.norm(x_axis)
+    return np.stack([x_axis, np.cross(z_axis, x_axis), z_axis]) + 0.0
+
+
+def up_from_frame_name(frame_id: str) -> Up | None:
+    """Up is -y in a frame that is called optical (REP 103), and unknown in any other."""
+    if "optical" in frame_id.lower():
+        return Up(np.array([0.0, -1.0, 0.0]), "frame name")
+    return None
+
+
+def resolve_up(cloud: Cloud, parameter: Vector | None = None, tf_up: Vector | None = None) -> Up:
+    """Decide which way is up, from the surest source to the least sure.
+
+    Args:
+        cloud: the cloud; its frame name and, last, its largest planes are asked.
+        parameter: (3,) what the user said, or None.
+        tf_up: (3,) the z axis of the inference frame in the cloud's frame at its stamp, or None.
+
+    Returns:
+        Up with source "parameter", "tf", "frame name", "planes", or "assumed" where the cloud shows
+        no planes; a caller should warn about the last two.
+
+    Raises:
+        SasError: `parameter` or `tf_up` is no direction.
+    """
+    if parameter is not None:
+        return Up(unit_up(parameter), "parameter")
+    if tf_up is not None:
+        return Up(unit_up(tf_up), "tf")
+    return up_from_frame_name(cloud.header.frame_id) or estimate_up(cloud.points)
+
+
+def estimate_up(points: npt.NDArray[np.floating]) -> Up:
+    """placeholder until planes are there."""
+    return Up(np.array([0.0, 0.0, 1.0]), "assumed")
+
+
+def canonical_yaw(points: npt.NDArray[np.floating]) -> float:
+    """Placeholder of the lead so that the segmenter imports; the owner of this file replaces it."""
+    return 0.0

@@ -1,0 +1,67 @@
+"""The few numbers that turn cosines into probabilities, found on training rooms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sas_ros.errors import SasError
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How cosines become probabilities; stored in the student bundle, see `sas_ros.matching`.
+
+    Attributes:
+        temperature: logit scale, > 0: logits are `temperature * cosine`.
+        threshold: probability (0, 1] an element needs to belong to the answer of a query.
+        same_meaning_margin: >= 0: a word whose cosine to the query is within this of the best
+            word's means the same as the query.
+        same_meaning_floor: [-1, 1]: below this cosine to the query no word means the same.
+    """
+
+    temperature: float = 30.0
+    threshold: float = 0.5
+    same_meaning_margin: float = 0.1
+    same_meaning_floor: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in self.to_metadata().items():
+            if not math.isfinite(value):
+                raise SasError(f"The calibration's {name} is {value}; it must be a finite number.")
+        if self.temperature <= 0:
+            raise SasError(
+                f"The calibration's temperature is {self.temperature}; it must be above 0."
+            )
+        if not 0 < self.threshold <= 1:
+            raise SasError(
+                f"The calibration's threshold is {self.threshold}; it must lie in (0, 1]."
+            )
+        if self.same_meaning_margin < 0 or not -1 <= self.same_meaning_floor <= 1:
+            raise SasError(
+                "The calibration's same_meaning_margin must not be negative and its "
+                "same_meaning_floor must lie in [-1, 1]; they are "
+                f"{self.same_meaning_margin} and {self.same_meaning_floor}."
+            )
+
+    def to_metadata(self) -> dict[str, float]:
+        """The fields as plain JSON numbers."""
+        return {
+            "temperature": float(self.temperature),
+            "threshold": float(self.threshold),
+            "same_meaning_margin": float(self.same_meaning_margin),
+            "same_meaning_floor": float(self.same_meaning_floor),
+        }
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[str, Any]) -> Calibration:
+        """Undo `to_metadata`; raises `SasError` naming the entry that is missing or wrong."""
+        values: dict[str, float] = {}
+        for name in Calibration().to_metadata():
+            value = metadata.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise SasError(f'The calibration needs a number as its entry "{name}".')
+            values[name] = float(value)
+        return Calibration(**values)

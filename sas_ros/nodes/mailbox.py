@@ -1,0 +1,78 @@
+"""A mailbox of one between the executor and the worker: the newest item wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Mailbox(Generic[Item]):
+    """Holds at most one item; whoever puts a newer one gets the older one back to account for it.
+
+    Safe for any number of threads. A closed mailbox hands out nothing more.
+    """
+
+    def __init__(self) -> None:
+        self._item: Item | None = None
+        self._nudged = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Item) -> Item | None:
+        """Store `item` and return the one it replaces; a closed mailbox returns `item` itself."""
+        with self._changed:
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
+            self._changed.notify()
+            return replaced
+
+    def nudge(self) -> None:
+        """Wake a waiting `take` without an item."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify()
+
+    def take(self, timeout: float | None = None) -> Item | None:
+        """Wait for an item and remove it; None after a nudge, on closing or after `timeout` s."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._item is not None or self._nudged or self._closed, timeout
+            )
+            if self._closed:
+                return None
+            self._nudged = False
+            item, self._item = self._item, None
+            return item
+
+    def wait_closed(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or less when the mailbox is closed; True when it is closed."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not self._closed:
+                left = end - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._closed
+
+    def close(self) -> Item | None:
+        """End it: waiting threads return, and the item that nobody took is handed back."""
+        with self._changed:
+            self._closed = True
+            item, self._item = self._item, None
+            self._changed.notify_all()
+            return item
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        with self._changed:
+            return self._closed
+
+    def __len__(self) -> int:
+        with self._changed:
+            return int(self._item is not None)

@@ -1,0 +1,340 @@
+"""The perception node: lifecycle and wiring; what it does is in the modules it wires."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.task import Future
+from sas_msgs.srv import Query, SetVocabulary
+from sensor_msgs.msg import PointCloud2
+
+from sas_ros.errors import SasError
+from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.nodes import messages
+from sas_ros.nodes.diagnostics import Latencies, Tally
+from sas_ros.nodes.frames import Arrival, FrameProcessor, describe
+from sas_ros.nodes.log import ThrottledLog
+from sas_ros.nodes.mailbox import Mailbox
+from sas_ros.nodes.model import Model, load_model, release_memory
+from sas_ros.nodes.outputs import Publishers, reliable
+from sas_ros.nodes.parameters import (
+    PerceptionParameters,
+    declare,
+    first_problem,
+    fixed_change,
+    values_of,
+)
+from sas_ros.nodes.points_input import PointsInput
+from sas_ros.nodes.report import NodeState, make_report
+from sas_ros.nodes.running import run_node
+from sas_ros.nodes.services import Busy, Desk
+from sas_ros.nodes.snapshot import Memory
+from sas_ros.nodes.tf_up import TfUp
+from sas_ros.nodes.text_worker import Outcome, TextWorker
+from sas_ros.nodes.transport import use_large_cloud_profile
+from sas_ros.nodes.worker import Worker
+
+NODE_NAME = "perception"
+STOP_SECONDS = 2.0
+"""How long leaving the active state waits for the cloud that is being worked on."""
+
+
+class PerceptionNode(LifecycleNode):  # type: ignore[misc]
+    """Labels every cloud on `points` and answers text queries about the newest one.
+
+    Callbacks run on one executor thread, the student on one worker thread, new text on another.
+    """
+
+    def __init__(self, *, namespace: str = "", transport_note: str = "", **options: Any) -> None:
+        super().__init__(NODE_NAME, namespace=namespace, **options)
+        declare(self)
+        self._settings = PerceptionParameters.from_values(values_of(self))
+        self._transport_note = transport_note
+        self._log = ThrottledLog(self.get_logger())
+        self._memory, self._tally, self._latencies = Memory(), Tally(), Latencies()
+        self._model: Model | None = None
+        self._outputs: Publishers | None = None
+        self._frames: FrameProcessor | None = None
+        self._tf: Any = None
+        self._mailbox: Mailbox[Arrival] = Mailbox()
+        self._worker: Worker[Arrival] | None = None
+        self._label_version = 0
+        self._last_stamp = 0
+        self._desk = Desk(
+            memory=self._memory,
+            latencies=self._latencies,
+            parameters=lambda: self._settings,
+            now=self.now,
+            log=self._log,
+            wait_for=self._wait_for_text,
+            target_changed=lambda: self._mailbox.nudge(),
+            vocabulary_changed=self._announce,
+        )
+        self._input = PointsInput(self, self._arrived, lambda: self._settings.points_reliability)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", reliable(5))
+        # Services exist in every state, so that a client learns NOT_ACTIVE instead of waiting.
+        # Reentrant: a query that waits for the text encoder must not hold up the next one.
+        group = ReentrantCallbackGroup()
+        self.create_service(Query, "query", self._desk.query, callback_group=group)
+        self.create_service(
+            SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, callback_group=group
+        )
+        # Steady clocks: simulated time may stand still, and diagnostics have to say so.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=steady)
+        self.create_timer(0.25, self._housekeeping, clock=steady)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        if hasattr(self, "add_post_set_parameters_callback"):  # not in Humble
+            self.add_post_set_parameters_callback(lambda _: self._read_parameters())
+        backwards = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jump_handle = self.get_clock().create_jump_callback(
+            backwards, post_callback=self._clock_jumped
+        )
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the node configures and activates itself."""
+        return self._settings.autostart
+
+    def now(self) -> float | None:
+        """Node clock in seconds; None while simulated time has not started."""
+        nanoseconds = int(self.get_clock().now().nanoseconds)
+        return nanoseconds * 1e-9 if nanoseconds else None
+
+    def start(self) -> bool:
+        """Configure and activate; False when one of them failed (the log says why)."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    # Lifecycle. Exceptions in these callbacks are swallowed by rclpy, hence `_transition`.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("configure", self._configure, undo=self._cleanup)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("activate", self._activate, undo=self._deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("cleanup", self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("shutdown", self._cleanup)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("error processing", self._cleanup)
+
+    def _transition(
+        self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+            return TransitionCallbackReturn.SUCCESS
+        except SasError as error:
+            self.get_logger().error(f"The transition {name} failed: {error}")
+        except Exception as error:
+            self.get_logger().error(f"The transition {name} failed: {describe(error)}")
+        if undo is None:
+            return TransitionCallbackReturn.ERROR
+        try:
+            undo()
+        except Exception as error:
+            self.get_logger().error(f"Undoing {name} failed: {describe(error)}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        self._read_parameters()
+        parameters = self._settings
+        if self._transport_note:
+            self.get_logger().info(self._transport_note)
+        model = self._model = load_model(
+            parameters, last_version=self._label_version, tell=self.get_logger().info
+        )
+        self._outputs = Publishers(self)
+        if parameters.inference_frame:
+            self._tf = TfUp(self, parameters.inference_frame)
+        self._frames = FrameProcessor(
+            model.segmenter,
+            model.bundle.calibration,
+            memory=self._memory,
+            tally=self._tally,
+            latencies=self._latencies,
+            parameters=lambda: self._settings,
+            outputs=self._outputs,
+            now=self.now,
+            log=self._log,
+            up_from_tf=self._tf,
+        )
+        model.text.start()
+        self._desk.configured = model
+        self._announce(model.vocabulary)
+        self._memory.vocabulary = model.vocabulary
+
+    def _activate(self) -> None:
+        assert self._frames is not None
+        self._mailbox = Mailbox()
+        self._worker = Worker(
+            self._mailbox, self._frames.process, self._frames.failed, idle=self._frames.refresh
+        )
+        self._worker.start()
+        self._desk.active = True
+        self._input.start()
+
+    def _deactivate(self) -> None:
+        self._desk.active = False
+        self._input.stop()
+        if self._worker is not None:
+            if self._worker.stop(STOP_SECONDS) is not None:
+                self._tally.drop("inactive")
+            self._worker = None
+        self._memory.forget()
+
+    def _cleanup(self) -> None:
+        self._deactivate()
+        self._desk.configured = None
+        self._memory.vocabulary = None
+        if self._model is not None:
+            self._model.text.stop(STOP_SECONDS)
+        if self._outputs is not None:
+            self._outputs.destroy()
+        if self._tf is not None:
+            self._tf.destroy()
+        self._model = self._outputs = self._frames = self._tf = None
+        release_memory()
+
+    # Callbacks of the executor thread.
+
+    def _arrived(self, message: PointCloud2) -> None:
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        if stamp < self._last_stamp - self._settings.backward_jump * 1e9:
+            self._forget(f"stamps went back by {(self._last_stamp - stamp) * 1e-9:.1f} s")
+        self._last_stamp = stamp
+        self._tally.receive()
+        arrival = Arrival(message, time.perf_counter(), self._memory.epoch)
+        if self._mailbox.put(arrival) is not None:
+            self._tally.drop("busy")
+
+    def _clock_jumped(self, jump: TimeJump) -> None:
+        self._forget("the clock went back")
+        self._last_stamp = 0
+        if self._tf is not None:
+            self._tf.clear()
+
+    def _forget(self, why: str) -> None:
+        if self._memory.forget():
+            self.get_logger().info(f"Starting anew without snapshot and target: {why}.")
+
+    def _announce(self, vocabulary: Vocabulary) -> None:
+        """Tell what label numbers will mean; comes before the first cloud that uses them."""
+        assert self._outputs is not None
+        self._label_version = vocabulary.version
+        self._outputs.label_info(vocabulary)
+
+    async def _wait_for_text(self, text: TextWorker, texts: Sequence[str]) -> Outcome:
+        executor = self.executor
+        assert executor is not None
+        future: Future[Outcome] = Future(executor=executor)
+
+        def done(outcome: Outcome) -> None:
+            future.set_result(outcome)
+            executor.wake()  # the executor sleeps until something happens
+
+        if not text.submit(texts, done, timeout=self._settings.text_timeout):
+            raise Busy("Too much new text is waiting for the text encoder; ask again.")
+        outcome = await future
+        assert outcome is not None
+        return outcome
+
+    def _housekeeping(self) -> None:
+        try:
+            self._read_parameters()
+            self._input.follow_publishers()
+            if self._model is not None:
+                self._model.text.expire()
+                self._model.text.start()
+            if self._worker is not None and self._worker.ensure_alive():
+                self.get_logger().error("The worker thread died and was started again.")
+        except Exception as error:  # an exception would end the executor
+            self._log.error("housekeeping", describe(error))
+
+    def _report(self) -> None:
+        try:
+            model, frames, worker = self._model, self._frames, self._worker
+            state = NodeState(
+                lifecycle=self._state_machine.current_state[1],
+                student=model.bundle.name if model else "none",
+                device=str(model.segmenter.device) if model else "none",
+                text_encoder=model.text.encoder_name if model else "none",
+                text_waiting=model.text.waiting if model else 0,
+                worker_restarts=worker.restarts if worker else 0,
+                up=frames.last_up if frames else None,
+                transport=self._transport_note,
+            )
+            statuses = make_report(
+                state,
+                self._input.state(),
+                tally=self._tally,
+                latencies=self._latencies,
+                memory=self._memory,
+                parameters=self._settings,
+            )
+            stamp = int(self.get_clock().now().nanoseconds)
+            message = messages.diagnostics_message(
+                statuses, node=self.get_fully_qualified_name(), stamp_ns=stamp
+            )
+            self._diagnostics.publish(message)
+        except Exception as error:  # an exception would end the executor
+            self._log.error("report", describe(error))
+
+    def _check_parameters(self, proposed: list[Parameter[Any]]) -> SetParametersResult:
+        current = values_of(self)
+        wanted = {item.name: item.value for item in proposed if item.name in current}
+        reason = first_problem({**current, **wanted}) or fixed_change(
+            current, wanted, configured=self._model is not None
+        )
+        if reason:
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _read_parameters(self) -> None:
+        self._settings = PerceptionParameters.from_values(values_of(self))
+
+    def close(self) -> bool:
+        """Stop the threads; False when the worker is still in the middle of a cloud."""
+        worker = self._worker
+        self._cleanup()
+        return worker is None or not worker.alive
+
+
+def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:
+    """Run the node until SIGINT; returns the process's exit code.
+
+    Args:
+        args: ROS arguments, or None for those of the process.
+        namespace: where none is given by a remapping (`-r __ns:=/other`).
+    """
+    note = use_large_cloud_profile()
+    return run_node(
+        lambda: PerceptionNode(namespace=namespace, transport_note=note),
+        args=args,
+        start=lambda node: not node.autostart or node.start(),
+        stop=lambda node: node.close(),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

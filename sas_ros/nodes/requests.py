@@ -1,0 +1,123 @@
+"""Reading service requests: checked values out, or a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sas_ros.errors import SasError
+from sas_ros.language.prompts import normalise_text
+from sas_ros.observation import Float64Array
+from sas_ros.query import RegionOfInterest, TextQuery, check_text
+
+MAX_NEGATIVES = 256
+MAX_LABELS = 1000
+
+
+def read_query(request: Any) -> TextQuery:
+    """Read a sas_msgs/srv/Query request; frames are checked later, against the snapshot.
+
+    Raises:
+        SasError: text, threshold, source or region cannot be answered as they are.
+    """
+    if request.source not in (request.SOURCE_LATEST, request.SOURCE_MAP):
+        raise SasError(f"source {request.source} is unknown; use SOURCE_LATEST.")
+    if request.source == request.SOURCE_MAP:
+        raise SasError("This node builds no map yet; ask with source SOURCE_LATEST.")
+    threshold = float(request.threshold)
+    if not 0.0 <= threshold <= 1.0:
+        raise SasError(
+            f"threshold must be a probability in (0, 1], or 0 for the node's default, "
+            f"not {threshold:g}."
+        )
+    if len(request.negatives) > MAX_NEGATIVES:
+        raise SasError(f"At most {MAX_NEGATIVES} negatives, not {len(request.negatives)}.")
+    age = request.max_age
+    if age.sec < 0:
+        raise SasError("max_age must not be negative; 0 is no limit.")
+    query = TextQuery(
+        text=normalise_text(request.text),
+        negatives=tuple(normalise_text(word) for word in request.negatives),
+        threshold=threshold,
+        max_instances=int(request.max_instances),
+        roi=read_region(request) if request.roi_enabled else None,
+    )
+    # Control characters must be seen before normalising turns some of them into blanks.
+    raw = TextQuery(text=request.text, negatives=tuple(request.negatives))
+    reason = check_text(raw) or check_text(query)
+    if reason:
+        raise SasError(reason)
+    return query
+
+
+def read_region(request: Any) -> RegionOfInterest:
+    """Read `roi_pose` and `roi_size`: centre in metres, box axes as columns, full lengths."""
+    pose, size = request.roi_pose.pose, request.roi_size
+    center = np.array([pose.position.x, pose.position.y, pose.position.z], np.float64)
+    lengths = np.array([size.x, size.y, size.z], np.float64)
+    if not np.isfinite(center).all():
+        raise SasError("roi_pose.position must be finite.")
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        raise SasError("roi_size must hold three positive lengths in metres.")
+    turn = pose.orientation
+    return RegionOfInterest(center, quaternion_matrix(turn.x, turn.y, turn.z, turn.w), lengths)
+
+
+def quaternion_matrix(x: float, y: float, z: float, w: float) -> Float64Array:
+    """(3, 3) rotation of a quaternion of any length but zero; columns are the turned axes."""
+    length = math.sqrt(x * x + y * y + z * z + w * w)
+    if not math.isfinite(length) or length < 1e-9:
+        raise SasError("roi_pose.orientation is no rotation; w=1 is no turn.")
+    x, y, z, w = x / length, y / length, z / length, w / length
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def check_frames(request: Any, source_frame: str) -> str | None:
+    """A sentence when the request needs a transform that this node cannot make, else None."""
+    if request.target_frame and request.target_frame != source_frame:
+        return (
+            f"target_frame {request.target_frame!r} is not the cloud's frame {source_frame!r}, and "
+            "this node does not transform answers yet; leave target_frame empty and transform the "
+            "poses with tf2."
+        )
+    frame = request.roi_pose.header.frame_id
+    if request.roi_enabled and frame and frame != source_frame:
+        return (
+            f"roi_pose is given in {frame!r} and the cloud is in {source_frame!r}; give it in the "
+            "cloud's frame."
+        )
+    return None
+
+
+def read_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Check a list of new labels and return them normalised.
+
+    Raises:
+        SasError: none, too many, one that is empty or no word, or one given twice.
+    """
+    if not labels:
+        raise SasError("A vocabulary needs at least one label; the list is empty.")
+    if len(labels) > MAX_LABELS:
+        raise SasError(f"At most {MAX_LABELS} labels, not {len(labels)}.")
+    names = tuple(normalise_text(label) for label in labels)
+    seen: dict[str, str] = {}
+    for raw, name in zip(labels, names, strict=True):
+        if not name:
+            raise SasError("A label is empty; remove it.")
+        reason = check_text(TextQuery(text=raw))
+        if reason:
+            raise SasError(f"The label {name[:40]!r} cannot be used: {reason}")
+        key = name.casefold()
+        if key in seen:
+            raise SasError(f"The label {name!r} is given twice; give every label once.")
+        seen[key] = name
+    return names

@@ -1,0 +1,70 @@
+"""Starting and ending a node's process: one way for all our executables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from sas_ros.errors import SasError
+
+DONE, FAILED, USER_ERROR = 0, 1, 2
+
+
+def run_node(
+    make: Callable[[], Any],
+    *,
+    args: Sequence[str] | None = None,
+    start: Callable[[Any], bool] = lambda node: True,
+    stop: Callable[[Any], bool] = lambda node: True,
+) -> int:
+    """Initialise ROS, spin a node until it is interrupted, and end cleanly.
+
+    Args:
+        make: creates the node.
+        args: ROS arguments; None takes those of the process.
+        start: called before spinning; False ends with exit code 1.
+        stop: called at the end; False says that a thread is still busy.
+
+    Returns:
+        0 after SIGINT, SIGTERM or a shutdown of the context, 1 when `start` failed, 2 for a bad
+        parameter or argument (printed as one sentence).
+    """
+    try:
+        rclpy.init(args=None if args is None else list(args))
+    except Exception as error:  # rclpy raises RCLError and others for bad arguments
+        print(f"ROS could not be initialised: {error}", file=sys.stderr)
+        return USER_ERROR
+    executor, node, code, idle = None, None, DONE, True
+    try:
+        executor = SingleThreadedExecutor()
+        node = make()
+        executor.add_node(node)
+        if start(node):
+            executor.spin()
+        elif rclpy.ok():  # interrupted while starting is no failure
+            code = FAILED
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (SasError, ParameterException) as error:
+        print(f"The node could not be started: {error}", file=sys.stderr)
+        code = USER_ERROR
+    finally:
+        if node is not None:
+            idle = stop(node)
+            node.destroy_node()
+        if executor is not None:
+            executor.shutdown(timeout_sec=1.0)
+        rclpy.try_shutdown()
+    if not idle:
+        # A thread in the middle of a forward pass cannot be ended, and must not be met by the
+        # interpreter's tear-down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,296 @@
+"""The two services: asking for text, and replacing the vocabulary.
+
+The callbacks are coroutines on the executor's only thread. They answer at once from the snapshot
+and wait (without blocking anybody) only while the text worker embeds new words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from sas_msgs.srv import Query, SetVocabulary
+
+from sas_ros.errors import SasError
+from sas_ros.language.vocabulary import Vocabulary, distinct_colors
+from sas_ros.nodes import messages
+from sas_ros.nodes.diagnostics import Latencies
+from sas_ros.nodes.frames import Log, ask, describe
+from sas_ros.nodes.parameters import PerceptionParameters
+from sas_ros.nodes.requests import check_frames, read_labels, read_query
+from sas_ros.nodes.snapshot import Memory, Snapshot, Target
+from sas_ros.nodes.text_worker import Outcome, TextWorker
+from sas_ros.query import QueryStatus, TextQuery
+from sas_ros.student.bundle import StudentBundle
+
+Embeddings = npt.NDArray[np.float32]
+
+
+class Busy(Exception):
+    """The text encoder has too much to do; the message is a sentence."""
+
+
+class Configured(Protocol):
+    """What exists only while the node is configured, see `sas_ros.nodes.model.Model`."""
+
+    @property
+    def bundle(self) -> StudentBundle: ...
+
+    @property
+    def text(self) -> TextWorker: ...
+
+
+class Desk:
+    """Answers requests from the memory.
+
+    Args:
+        memory, latencies: shared with the worker.
+        parameters: gives the values in force now.
+        now: node clock in seconds, None while simulated time has not started.
+        log: for the operator.
+        wait_for: submits texts to the text worker and awaits what becomes of them; raises `Busy`.
+        target_changed: called after the held target changed.
+        vocabulary_changed: announces a vocabulary; called before it comes into force.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: Memory,
+        latencies: Latencies,
+        parameters: Callable[[], PerceptionParameters],
+        now: Callable[[], float | None],
+        log: Log,
+        wait_for: Callable[[TextWorker, Sequence[str]], Awaitable[Outcome]],
+        target_changed: Callable[[], None],
+        vocabulary_changed: Callable[[Vocabulary], None],
+    ) -> None:
+        self._memory = memory
+        self._latencies = latencies
+        self._parameters = parameters
+        self._now = now
+        self._log = log
+        self._wait_for = wait_for
+        self._target_changed = target_changed
+        self._vocabulary_changed = vocabulary_changed
+        self._replacing = False
+        self.configured: Configured | None = None
+        self.active = False
+
+    async def query(self, request: Query.Request, response: Query.Response) -> Query.Response:
+        """Answer one query; every outcome is a status with a sentence, never an exception."""
+        started = time.perf_counter()
+        try:
+            await self._answer(request, response)
+        except SasError as error:
+            messages.fill_refusal(response, QueryStatus.INVALID, str(error))
+        except (Busy, TimeoutError) as error:
+            messages.fill_refusal(response, QueryStatus.BUSY, str(error))
+        except Exception as error:  # an exception would end the executor
+            self._log.error("query", f"A query failed: {describe(error)}")
+            response = Query.Response()
+            sentence = f"The node failed to answer ({type(error).__name__}); its log says more."
+            messages.fill_refusal(response, QueryStatus.INVALID, sentence)
+        self._latencies.add("query", (time.perf_counter() - started) * 1e3)
+        return response
+
+    async def _answer(self, request: Query.Request, response: Query.Response) -> None:
+        refused = self._precondition()
+        if refused is not None:
+            messages.fill_refusal(response, QueryStatus.NOT_ACTIVE, refused)
+            return
+        if request.set_target and not request.text.strip():
+            if self._memory.release():
+                self._target_changed()
+            response.status = int(QueryStatus.OK)
+            return
+        query = read_query(request)
+        if self._look(request, response) is None:
+            return
+        started = time.perf_counter()
+        rows = await self._embed([query.text, *query.negatives])
+        embed_ms = (time.perf_counter() - started) * 1e3
+        # Waiting for the encoder took time: another state, snapshot and vocabulary may be in force.
+        refused = self._precondition()
+        if refused is not None:
+            messages.fill_refusal(response, QueryStatus.NOT_ACTIVE, refused)
+            return
+        snapshot = self._look(request, response)
+        if snapshot is not None:
+            self._ask(request, response, snapshot, query, rows, embed_ms)
+
+    def _ask(
+        self,
+        request: Query.Request,
+        response: Query.Response,
+        snapshot: Snapshot,
+        query: TextQuery,
+        rows: Embeddings,
+        embed_ms: float,
+    ) -> None:
+        configured, vocabulary = self.configured, self._memory.vocabulary
+        assert configured is not None and vocabulary is not None
+        parameters = self._parameters()
+        negatives = rows[1:] if len(rows) > 1 else None
+        found = ask(
+            snapshot,
+            query,
+            rows[0],
+            negatives,
+            vocabulary=vocabulary,
+            calibration=configured.bundle.calibration,
+            parameters=parameters,
+        )
+        messages.fill_answer(
+            response,
+            found,
+            snapshot,
+            return_indices=request.return_indices,
+            return_cloud=request.return_cloud,
+            max_points=parameters.max_points,
+        )
+        response.timing = messages.timing_message({"embed": embed_ms, **found.timing_ms})
+        if request.set_target:
+            self._hold(response, snapshot, query, rows[0], negatives, found.status)
+
+    def _hold(
+        self,
+        response: Query.Response,
+        snapshot: Snapshot,
+        query: TextQuery,
+        embedding: Embeddings,
+        negatives: Embeddings | None,
+        status: QueryStatus,
+    ) -> None:
+        if status == QueryStatus.OK:
+            target = Target(query, embedding, negatives, found_at=self._now() or 0.0)
+            self._memory.hold(target, snapshot.epoch)
+        elif status == QueryStatus.NOT_FOUND:
+            # Nothing must stay cut out of the planner's world for a target nobody asks for.
+            self._memory.release()
+            response.message = f"{response.message} No target is held now.".strip()
+        self._target_changed()
+
+    def _precondition(self) -> str | None:
+        if self.configured is None or self._memory.vocabulary is None:
+            return "The node is not configured; run the lifecycle transitions configure, activate."
+        if not self.active:
+            return "The node is not active; run the lifecycle transition activate."
+        return None
+
+    def _look(self, request: Query.Request, response: Query.Response) -> Snapshot | None:
+        """The snapshot to ask, or None with the response saying why not."""
+        snapshot = self._memory.snapshot
+        if snapshot is None:
+            messages.fill_refusal(
+                response, QueryStatus.NO_DATA, "No cloud has been processed yet; see /diagnostics."
+            )
+            return None
+        reason = check_frames(request, snapshot.scene.header.frame_id)
+        if reason:
+            raise SasError(reason)
+        now = self._now()
+        age = 0.0 if now is None else now - snapshot.scene.header.stamp_ns * 1e-9
+        vocabulary, configured = self._memory.vocabulary, self.configured
+        messages.fill_source(
+            response,
+            snapshot,
+            age=age,
+            label_version=vocabulary.version if vocabulary is not None else 0,
+            student=configured.bundle.name if configured is not None else "",
+        )
+        limit = request.max_age.sec + request.max_age.nanosec * 1e-9
+        if 0 < limit < age:
+            messages.fill_refusal(
+                response,
+                QueryStatus.STALE,
+                f"The newest cloud is {age:.2f} s old and max_age is {limit:g} s.",
+            )
+            return None
+        return snapshot
+
+    async def _embed(self, texts: Sequence[str]) -> Embeddings:
+        """(n, C) unit rows: at once for known text, else from the text worker.
+
+        Raises:
+            SasError: new text without an encoder, or the encoder refused.
+            Busy, TimeoutError: too much new text is waiting, or it took too long.
+        """
+        configured = self.configured
+        assert configured is not None
+        text, vocabulary = configured.text, self._memory.vocabulary
+        known = text.lookup_all(texts, vocabulary)
+        if known is not None:
+            return known
+        reason = text.refusal(texts, vocabulary)
+        if reason:
+            raise SasError(reason)
+        # Words of the current vocabulary need no second embedding, and keep their meaning.
+        rows = {word: text.lookup(word, vocabulary) for word in texts}
+        new = [word for word, row in rows.items() if row is None]
+        outcome = await self._wait_for(text, new)
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows.update(zip(new, outcome, strict=True))
+        return np.stack([row for row in (rows[word] for word in texts) if row is not None])
+
+    async def set_vocabulary(
+        self, request: SetVocabulary.Request, response: SetVocabulary.Response
+    ) -> SetVocabulary.Response:
+        """Replace the vocabulary, all or nothing; a refusal leaves the old one in force."""
+        try:
+            await self._replace(request.labels)
+            response.success = True
+        except (SasError, Busy, TimeoutError) as error:
+            response.message = str(error)
+        except Exception as error:  # an exception would end the executor
+            self._log.error("vocabulary", f"set_vocabulary failed: {describe(error)}")
+            response.message = f"The node failed ({type(error).__name__}); its log says more."
+        vocabulary = self._memory.vocabulary
+        response.version = int(vocabulary.version) if vocabulary is not None else 0
+        return response
+
+    async def _replace(self, labels: Sequence[str]) -> None:
+        if self.configured is None or self._memory.vocabulary is None:
+            raise SasError("The node is not configured; run the lifecycle transition configure.")
+        if self._replacing:
+            raise Busy("Another vocabulary is being embedded; ask again when it is done.")
+        names = read_labels(labels)
+        self._replacing = True
+        try:
+            configured = self.configured
+            rows = await self._embed(names)
+            if self.configured is not configured:
+                raise SasError("The node was reconfigured meanwhile; ask again.")
+            current = self._memory.vocabulary
+            assert current is not None
+            vocabulary = extend(configured.bundle.vocabulary, current, names, rows)
+            self._vocabulary_changed(vocabulary)
+            self._memory.vocabulary = vocabulary
+        finally:
+            self._replacing = False
+
+
+def extend(
+    own: Vocabulary, current: Vocabulary, names: Sequence[str], rows: Embeddings
+) -> Vocabulary:
+    """The vocabulary after `current`, with other words.
+
+    Words that the student knows from training keep its thing flags and colours even when the
+    current vocabulary had lost them; a new word is a thing.
+    """
+    things, kept = [], {}
+    for position, name in enumerate(names):
+        for words in (own, current):
+            index = words.index(name)
+            if index is not None:
+                things.append(words.things[index])
+                kept[position] = words.colors[index]
+                break
+        else:
+            things.append(True)
+    colors = distinct_colors(len(names), kept=kept)
+    return current.with_labels(names, rows, things=things, colors=colors)

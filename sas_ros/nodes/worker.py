@@ -1,0 +1,94 @@
+"""The one thread that owns the device: it takes clouds from the mailbox and never dies of one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from sas_ros.nodes.mailbox import Mailbox
+
+Item = TypeVar("Item")
+
+
+class Worker(Generic[Item]):
+    """Runs `process` for every item of a mailbox and `idle` after every nudge, in one thread.
+
+    Args:
+        mailbox: where items come from; closing it ends the thread.
+        process: the work on one item.
+        failed: called with the item and the exception that `process` let through; the thread
+            goes on with the next item.
+        idle: called when the mailbox was nudged and holds nothing.
+        name: of the thread, for stack dumps.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Item],
+        process: Callable[[Item], None],
+        failed: Callable[[Item | None, BaseException], None],
+        *,
+        idle: Callable[[], None] | None = None,
+        name: str = "perception",
+    ) -> None:
+        self._mailbox = mailbox
+        self._process = process
+        self._failed = failed
+        self._idle = idle
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._busy = threading.Event()
+        self.restarts = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an item is being worked on."""
+        return self._busy.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def ensure_alive(self) -> bool:
+        """Start the thread again should it have died; True when that was necessary."""
+        if self._thread is None or self._thread.is_alive() or self._mailbox.closed:
+            return False
+        self.restarts += 1
+        self._busy.clear()
+        self.start()
+        return True
+
+    def stop(self, timeout: float) -> Item | None:
+        """Close the mailbox and wait for the thread at most `timeout` seconds.
+
+        Returns the item that was never taken, to be accounted for. `alive` tells afterwards
+        whether the thread is still in the middle of something.
+        """
+        left_over = self._mailbox.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return left_over
+
+    def _run(self) -> None:
+        while not self._mailbox.closed:
+            item = self._mailbox.take()
+            if item is None and self._mailbox.closed:
+                return
+            self._busy.set()
+            try:
+                if item is not None:
+                    self._process(item)
+                elif self._idle is not None:
+                    self._idle()
+            except Exception as error:  # one bad cloud costs one frame, not the thread
+                self._failed(item, error)
+            finally:
+                self._busy.clear()
+                item = None  # let go of the cloud before waiting for the next

@@ -1,0 +1,28 @@
+"""Sparse 3D convolution: a small API with MinkowskiEngine's kernel layout and key names.
+
+The reference is section 6.3 of the method notes: kernels are `(volume, in, out)`, the x offset
+varies fastest, odd kernels are centred, even kernels are not, convolution is cross-correlation.
+"""
+
+from __future__ import annotations
+
+from sas_ros.sparse.coordinates import CoordinateManager, KernelMap
+from sas_ros.sparse.modules import (
+    SparseBatchNorm,
+    SparseConvolution,
+    SparseConvolutionTranspose,
+    SparseTensor,
+    cat,
+    relu,
+)
+
+__all__ = [
+    "CoordinateManager",
+    "KernelMap",
+    "SparseBatchNorm",
+    "SparseConvolution",
+    "SparseConvolutionTranspose",
+    "SparseTensor",
+    "cat",
+    "relu",
+]

@@ -1,0 +1,194 @@
+"""Which voxel touches which: coordinate sets per stride and the kernel maps between them.
+
+A kernel map is a table: row `u` of column `k` holds the input row that kernel offset `k` reads for
+output `u`, or `num_inputs` where that voxel is empty. Maps are built once per network pass and
+shared by every layer of the same geometry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from sas_ros.errors import SasError
+
+# A dense look-up volume is the fastest index there is; above this many cells memory would decide.
+_MAX_DENSE_CELLS = 2**27
+_DENSE_CELLS_PER_VOXEL = 4096
+
+
+def kernel_offsets(kernel_size: int) -> torch.Tensor:
+    """(kernel_size**3, 3) int64 offsets in kernel order: x fastest; odd sizes are centred."""
+    start = -(kernel_size // 2) if kernel_size % 2 else 0
+    steps = torch.arange(start, start + kernel_size)
+    z, y, x = torch.meshgrid(steps, steps, steps, indexing="ij")
+    return torch.stack([x.reshape(-1), y.reshape(-1), z.reshape(-1)], dim=1)
+
+
+@dataclass
+class KernelMap:
+    """(num_outputs, volume) int32 table of input rows; `num_inputs` marks an empty neighbour."""
+
+    table: torch.Tensor
+    num_inputs: int
+    _transposed: KernelMap | None = field(default=None, repr=False)
+    _pairs: list[tuple[torch.Tensor, torch.Tensor]] | None = field(default=None, repr=False)
+
+    @property
+    def num_outputs(self) -> int:
+        return int(self.table.shape[0])
+
+    def transposed(self) -> KernelMap:
+        """The same pairs seen from the input: what the gradient of the input is gathered with."""
+        if self._transposed is None:
+            volume = self.table.shape[1]
+            flipped = self.table.new_full((self.num_inputs + 1, volume), self.num_outputs)
+            outputs = torch.arange(self.num_outputs, dtype=torch.int32, device=self.table.device)
+            for k in range(volume):
+                flipped[self.table[:, k].long(), k] = outputs
+            # The last row collected the empty neighbours; nobody reads it.
+            self._transposed = KernelMap(flipped[:-1].contiguous(), self.num_outputs)
+            self._transposed._transposed = self
+        return self._transposed
+
+    def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per offset: (input rows, output rows), each int64, every output row at most once."""
+        if self._pairs is None:
+            pairs = []
+            for column in self.table.unbind(1):
+                outputs = torch.nonzero(column < self.num_inputs).squeeze(1)
+                pairs.append((column[outputs].long(), outputs))
+            self._pairs = pairs
+        return self._pairs
+
+
+class _Index:
+    """Finds the row of a voxel coordinate: a dense volume where it fits, else a sorted list."""
+
+    def __init__(self, cells: torch.Tensor, margin: int) -> None:
+        """`cells`: (M, 4) int64 (batch, x, y, z) in units of the stride; look-ups may lie `margin`
+        cells outside their bounds."""
+        self.count = len(cells)
+        low, high = cells.amin(0), cells.amax(0)
+        self._low = low.clone()
+        self._low[1:] -= margin
+        size = high - low + 1
+        size[1:] += 2 * margin
+        sizes = [int(s) for s in size]
+        volume = sizes[0] * sizes[1] * sizes[2] * sizes[3]
+        if volume >= 2**62:
+            raise SasError("The voxel coordinates span too large a volume to be indexed.")
+        self.strides = torch.tensor(
+            [sizes[1] * sizes[2] * sizes[3], sizes[2] * sizes[3], sizes[3], 1],
+            device=cells.device,
+        )
+        keys = self.keys(cells)
+        self._dense: torch.Tensor | None = None
+        if volume <= min(_MAX_DENSE_CELLS, max(_DENSE_CELLS_PER_VOXEL * self.count, 2**20)):
+            self._dense = torch.full(
+                (volume,), self.count, dtype=torch.int32, device=cells.device
+            )
+            self._dense[keys] = torch.arange(self.count, dtype=torch.int32, device=cells.device)
+        else:
+            self._sorted, self._order = torch.sort(keys)
+
+    def keys(self, cells: torch.Tensor) -> torch.Tensor:
+        """(M,) int64 linear index of each cell."""
+        relative = cells - self._low
+        strides = [int(s) for s in self.strides]
+        key = relative[:, 0] * strides[0]
+        for axis in (1, 2, 3):
+            key = key + relative[:, axis] * strides[axis]
+        return key
+
+    def rows(self, keys: torch.Tensor) -> torch.Tensor:
+        """int32 rows of linear indices inside the bounds; `count` where the cell is empty."""
+        if self._dense is not None:
+            return self._dense[keys]
+        position = torch.searchsorted(self._sorted, keys).clamp_(max=self.count - 1)
+        found = self._sorted[position] == keys
+        rows = torch.where(found, self._order[position], self.count)
+        return rows.to(torch.int32)
+
+
+class CoordinateManager:
+    """The coordinate sets of one input at strides 1, 2, 4, … and the cached maps between them.
+
+    Args:
+        coordinates: (M, 4) integer tensor of unique rows (batch, x, y, z) at stride 1. Coordinates
+            may be negative. Rows at stride 1 keep this order; coarser rows are sorted.
+    """
+
+    def __init__(self, coordinates: torch.Tensor) -> None:
+        if coordinates.ndim != 2 or coordinates.shape[1] != 4:
+            raise SasError(
+                f"Voxel coordinates need shape (M, 4) (batch, x, y, z), not "
+                f"{tuple(coordinates.shape)}."
+            )
+        if len(coordinates) == 0:
+            raise SasError("There are no voxels: the cloud is empty.")
+        self._sets: dict[int, torch.Tensor] = {1: coordinates.long()}
+        self._maps: dict[tuple[int, int, int], KernelMap] = {}
+
+    def coordinates(self, stride: int) -> torch.Tensor:
+        """(M, 4) int64 coordinates of a stride in finest-level units; made by `downsample`."""
+        return self._sets[stride]
+
+    def has_stride(self, stride: int) -> bool:
+        return stride in self._sets
+
+    def downsample(self, stride: int, factor: int) -> None:
+        """Make the coordinate set of `stride * factor`: unique floor(c / new) * new."""
+        new = stride * factor
+        if new in self._sets:
+            return
+        cells = self._cells(stride, new)
+        index = _Index(cells, margin=0)
+        keys = torch.unique(index.keys(cells))
+        rows = []
+        for axis in range(4):
+            step = int(index.strides[axis])
+            rows.append(keys // step + index._low[axis])
+            keys = keys % step
+        coarse = torch.stack(rows, dim=1)
+        coarse[:, 1:] *= new
+        self._sets[new] = coarse
+
+    def kernel_map(self, in_stride: int, out_stride: int, kernel_size: int) -> KernelMap:
+        """The map of a convolution (out >= in) or transposed convolution (out < in)."""
+        key = (in_stride, out_stride, kernel_size)
+        if key not in self._maps:
+            if out_stride < in_stride:
+                self._maps[key] = self.kernel_map(out_stride, in_stride, kernel_size).transposed()
+            else:
+                self._maps[key] = self._build(in_stride, out_stride, kernel_size)
+        return self._maps[key]
+
+    def _cells(self, stride: int, unit: int) -> torch.Tensor:
+        coordinates = self._sets[stride]
+        cells = coordinates.clone()
+        cells[:, 1:] = torch.div(coordinates[:, 1:], unit, rounding_mode="floor")
+        return cells
+
+    def _build(self, in_stride: int, out_stride: int, kernel_size: int) -> KernelMap:
+        inputs = self._cells(in_stride, in_stride)
+        outputs = self._cells(out_stride, in_stride)
+        ratio = out_stride // in_stride
+        # An output cell is the floor of some input cell, so it lies at most ratio-1 below the bounds.
+        index = _Index(inputs, margin=kernel_size + ratio)
+        offsets = kernel_offsets(kernel_size).to(inputs.device)
+        deltas = (offsets * index.strides[1:]).sum(1)
+        base = index.keys(outputs)
+        table = torch.empty(
+            (len(outputs), len(offsets)), dtype=torch.int32, device=inputs.device
+        )
+        for k in range(len(offsets)):
+            table[:, k] = index.rows(base + deltas[k])
+        result = KernelMap(table, index.count)
+        if in_stride == out_stride and kernel_size % 2:
+            # A centred stride-1 neighbourhood is symmetric: offset k seen from the other side is
+            # offset -k, which is the table read backwards.
+            result._transposed = KernelMap(table.flip(1).contiguous(), index.count)
+            result._transposed._transposed = result
+        return result

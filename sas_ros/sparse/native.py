@@ -1,0 +1,123 @@
+"""The convolution itself, in plain PyTorch: gather, matrix product, no scatter-add.
+
+Two ways give the same sums. *im2col* gathers all neighbours of a chunk of outputs into one wide
+row and multiplies once: few kernel launches, but empty neighbours are multiplied too. *pairs*
+multiplies the occupied neighbours of each offset and adds them to their outputs: no wasted
+products, but every output row is read and written once per offset. Which one is cheaper depends on
+the channel counts and on how full the neighbourhoods are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sas_ros.sparse.coordinates import KernelMap
+
+# im2col rows are gathered in chunks of about this many values, to stay in cache.
+_CHUNK_VALUES = 2**19
+
+
+def convolve(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
+    """`y[u] = sum_k x[table[u, k]] @ W[k]`, with gradients for features and kernel.
+
+    Args:
+        features: (num_inputs, in) float.
+        kernel: (volume, in, out) float.
+        kernel_map: table of (num_outputs, volume).
+
+    Returns:
+        (num_outputs, out) of the features' dtype.
+    """
+    result: torch.Tensor = _Convolution.apply(features, kernel, kernel_map)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _use_im2col(channels_in: int) -> bool:
+    # Measured on room surfaces (3^3 neighbourhoods 40-57 % full): im2col wins only while a row is
+    # too short to be worth a gather of its own, which is the input layer.
+    return channels_in < 16
+
+
+def _forward(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
+    volume, channels_in, channels_out = kernel.shape
+    if _use_im2col(channels_in):
+        return _im2col(features, kernel, kernel_map)
+    output = features.new_zeros((kernel_map.num_outputs, channels_out))
+    for weight, (inputs, outputs) in zip(kernel, kernel_map.pairs(), strict=True):
+        if len(inputs) == 0:
+            continue
+        if len(inputs) == len(output) and volume > 1 and _is_identity(kernel_map):
+            output.addmm_(features, weight)
+            continue
+        partial = output.index_select(0, outputs)
+        partial.addmm_(features.index_select(0, inputs), weight)
+        output.index_copy_(0, outputs, partial)
+    return output
+
+
+def _is_identity(kernel_map: KernelMap) -> bool:
+    # Only the centre of a stride-1 kernel maps every row onto itself.
+    return kernel_map.num_inputs == kernel_map.num_outputs and kernel_map.table.shape[1] % 2 == 1
+
+
+def _im2col(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
+    volume, channels_in, channels_out = kernel.shape
+    padded = torch.cat([features, features.new_zeros((1, channels_in))])
+    weight = kernel.reshape(volume * channels_in, channels_out)
+    output = features.new_empty((kernel_map.num_outputs, channels_out))
+    rows = max(1, _CHUNK_VALUES // (volume * channels_in))
+    for start in range(0, kernel_map.num_outputs, rows):
+        table = kernel_map.table[start : start + rows]
+        columns = padded.index_select(0, table.reshape(-1)).view(len(table), -1)
+        torch.mm(columns, weight, out=output[start : start + rows])
+    return output
+
+
+def _kernel_gradient(
+    features: torch.Tensor, gradient: torch.Tensor, kernel_map: KernelMap, shape: torch.Size
+) -> torch.Tensor:
+    volume, channels_in, channels_out = shape
+    if _use_im2col(channels_in):
+        padded = torch.cat([features, features.new_zeros((1, channels_in))])
+        total = gradient.new_zeros((volume * channels_in, channels_out))
+        rows = max(1, _CHUNK_VALUES // (volume * channels_in))
+        for start in range(0, kernel_map.num_outputs, rows):
+            table = kernel_map.table[start : start + rows]
+            columns = padded.index_select(0, table.reshape(-1)).view(len(table), -1)
+            total.addmm_(columns.t(), gradient[start : start + rows])
+        return total.view(shape)
+    result = gradient.new_zeros(shape)
+    for k, (inputs, outputs) in enumerate(kernel_map.pairs()):
+        if len(inputs):
+            torch.mm(
+                features.index_select(0, inputs).t(),
+                gradient.index_select(0, outputs),
+                out=result[k],
+            )
+    return result
+
+
+class _Convolution(torch.autograd.Function):
+    """Own backward: the gradient of the input is a convolution over the transposed map."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
+    ) -> torch.Tensor:
+        ctx.save_for_backward(features, kernel)
+        ctx.kernel_map = kernel_map
+        return _forward(features, kernel, kernel_map)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        features, kernel = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        features_gradient = kernel_gradient = None
+        if ctx.needs_input_grad[0]:
+            transposed = ctx.kernel_map.transposed()
+            features_gradient = _forward(gradient, kernel.transpose(1, 2).contiguous(), transposed)
+        if ctx.needs_input_grad[1]:
+            kernel_gradient = _kernel_gradient(features, gradient, ctx.kernel_map, kernel.shape)
+        return features_gradient, kernel_gradient, None

@@ -1,0 +1,25 @@
+"""The `sas` command: the robot's verbs and the workstation's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sas_ros.cli import ROBOT_VERBS
+from sas_ros.cli import main as run_verb
+
+TRAINING_VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("sas_training.commands.demo", "the whole path: room, node, replay, queries, pictures"),
+    "train": ("sas_training.commands.train", "train a student on labelled rooms"),
+    "evaluate": ("sas_training.commands.evaluate", "score a student on labelled scans"),
+    "world": ("sas_training.commands.world", "make procedural rooms"),
+    "bench": ("sas_training.commands.bench", "measure the engine, the student and the node"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    return run_verb({**ROBOT_VERBS, **TRAINING_VERBS}, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The `sas` verbs of the offline half."""

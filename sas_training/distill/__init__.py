@@ -1,0 +1,1 @@
+"""Training students: data, augmentation, losses and the loop."""

@@ -1,0 +1,104 @@
+"""What a training sample goes through before it is voxelised: crops and distortions.
+
+The ranges follow the measurements in the project's sim-to-real notes and method reference 6.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Points = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges of the random distortions; lengths in metres, angles in radians."""
+
+    aligned: float = 0.4  # share of samples whose walls stay along the axes, as at run time
+    tilt: float = float(np.pi / 64)
+    scale: float = 0.12
+    elastic: float = 0.10
+    keep: tuple[float, float] = (0.3, 1.0)
+    jitter: tuple[float, float] = (0.002, 0.012)
+    floor_jitter: float = 0.05
+    holes: int = 3
+
+
+def crop_around(
+    points: Points, center: npt.NDArray[np.floating], side: float
+) -> npt.NDArray[np.intp]:
+    """Indices of points within a square of `side` metres around `center`, seen from above."""
+    near = np.abs(points[:, :2] - center[:2]).max(axis=1) < side / 2
+    return np.flatnonzero(near)
+
+
+def distort(points: Points, config: AugmentConfig, rng: np.random.Generator) -> Points:
+    """(N, 3) float32, metres, z up, with the floor of the whole scan at z = 0; same order."""
+    quarter = rng.random() < config.aligned
+    yaw = rng.integers(4) * np.pi / 2 if quarter else rng.uniform(-np.pi, np.pi)
+    matrix = rotation_z(yaw) @ rotation_x(rng.normal(0, config.tilt / 2)) @ rotation_y(
+        rng.normal(0, config.tilt / 2)
+    )
+    matrix = matrix * rng.uniform(1 - config.scale, 1 + config.scale, size=3)
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0]
+    moved = points @ matrix.T.astype(np.float32)
+    if config.elastic > 0 and rng.random() < 0.8:
+        for granularity, share in ((0.4, 0.4), (1.6, 1.0)):
+            moved = moved + elastic_offsets(moved, granularity, share * config.elastic, rng)
+    moved = moved + rng.normal(0, rng.uniform(*config.jitter), size=moved.shape)
+    moved[:, 2] += rng.uniform(-config.floor_jitter, config.floor_jitter)
+    return np.asarray(moved, dtype=np.float32)
+
+
+def thin_out(
+    points: Points, config: AugmentConfig, rng: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    """Indices that survive random dropping and a few spherical holes."""
+    kept = rng.random(len(points)) < rng.uniform(*config.keep)
+    for _ in range(rng.integers(config.holes + 1)):
+        center = points[rng.integers(len(points))]
+        kept &= ((points - center) ** 2).sum(axis=1) > rng.uniform(0.1, 0.4) ** 2
+    indices = np.flatnonzero(kept)
+    return indices if len(indices) else np.arange(min(1, len(points)))
+
+
+def elastic_offsets(
+    points: Points, granularity: float, magnitude: float, rng: np.random.Generator
+) -> Points:
+    """(N, 3) float32 smooth random offsets: Gaussian noise on a grid, blurred, trilinear."""
+    low = points.min(axis=0) - 2 * granularity
+    size = np.ceil((points.max(axis=0) - low) / granularity).astype(int) + 3
+    noise = rng.normal(size=(*size, 3)).astype(np.float32)
+    for axis in range(3):
+        noise = (noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)) / np.sqrt(3)
+    position = (points - low) / granularity
+    cell = np.floor(position).astype(np.int64)
+    fraction = (position - cell).astype(np.float32)
+    flat = noise.reshape(-1, 3)
+    step = np.array([size[1] * size[2], size[2], 1])
+    base = cell @ step
+    result = np.zeros_like(points)
+    for corner in range(8):
+        bits = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
+        weight = np.where(bits, fraction, 1 - fraction).prod(axis=1, keepdims=True)
+        result += weight * flat[base + bits @ step]
+    return np.asarray(result * magnitude, dtype=np.float32)
+
+
+def rotation_x(angle: float) -> npt.NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+
+
+def rotation_y(angle: float) -> npt.NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def rotation_z(angle: float) -> npt.NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

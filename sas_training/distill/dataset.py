@@ -1,0 +1,130 @@
+"""Labelled scans on disk to batches of voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from sas_ros.errors import SasError
+from sas_ros.student.inputs import FLOOR_PERCENTILE, input_features
+from sas_ros.voxels import voxelise
+from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
+from sas_training.evaluation.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How scans become samples. Lengths in metres."""
+
+    voxel_size: float = 0.08
+    inputs: tuple[str, ...] = ("one", "height")
+    scans_per_step: int = 4
+    crop: tuple[float, float] = (3.0, 4.5)
+    whole: float = 0.2  # share of samples that are not cropped
+    views: float = 0.25  # share of samples that are single depth frames
+    augment: AugmentConfig = AugmentConfig()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """(M, 4) int32 voxel coordinates, (M, I) float32 inputs, (M,) int64 labels, 255 ignored."""
+
+    coordinates: torch.Tensor
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+
+def read_labelled(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Points (N, 3) float32 m and labels (N,) int64 of a labelled `.npz`.
+
+    Raises:
+        SasError: no `points` or `labels` in the file, or of different length.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        if "points" not in file or "labels" not in file:
+            raise SasError(f"{path} is no labelled scan: it needs the arrays points and labels.")
+        points = file["points"].astype(np.float32)
+        labels = file["labels"].astype(np.int64).reshape(-1)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) != len(labels):
+        raise SasError(f"{path} has points {points.shape} but {len(labels)} labels.")
+    return points, labels
+
+
+def voxel_labels(
+    inverse: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    classes: int,
+    voxels: int,
+) -> npt.NDArray[np.int64]:
+    """(voxels,) majority label of each voxel; 255 where most of its points are ignored."""
+    known = np.where((labels >= 0) & (labels < classes), labels, classes)
+    votes = np.bincount(inverse * (classes + 1) + known, minlength=voxels * (classes + 1))
+    votes = votes.reshape(voxels, classes + 1)
+    best = votes[:, :classes].argmax(axis=1)
+    ignored = votes[:, classes] > votes[:, :classes].sum(axis=1)
+    return np.where(ignored, 255, best)
+
+
+class LabelledScans(Dataset[Batch]):
+    """Item `step` is the batch of that step, the same for the same seed, whoever loads it.
+
+    Args:
+        folder: holds `rooms/*.npz` and, optionally, `views/*.npz`.
+    """
+
+    def __init__(
+        self, folder: Path, labels: LabelSet, config: SampleConfig, *, steps: int, seed: int
+    ) -> None:
+        self._rooms = sorted((folder / "rooms").glob("*.npz"))
+        self._views = sorted((folder / "views").glob("*.npz"))
+        if not self._rooms:
+            raise SasError(
+                f"There are no scans in {folder / 'rooms'}; make some with `sas world make`."
+            )
+        self._classes = len(labels)
+        self._stuff = {labels.id_of("wall"), labels.id_of("floor")}
+        self._config, self._steps, self._seed = config, steps, seed
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self._seed, step))
+        parts = [self._sample(rng, batch) for batch in range(self._config.scans_per_step)]
+        return Batch(*(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)))
+
+    def _sample(
+        self, rng: np.random.Generator, batch: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        config = self._config
+        single = bool(self._views) and rng.random() < config.views
+        files = self._views if single else self._rooms
+        points, labels = read_labelled(files[rng.integers(len(files))])
+        points[:, 2] -= np.percentile(points[:, 2], FLOOR_PERCENTILE)
+        if not single and rng.random() >= config.whole:
+            center = points[self._center(labels, rng)]
+            inside = crop_around(points, center, rng.uniform(*config.crop))
+            points, labels = points[inside] - [center[0], center[1], 0], labels[inside]
+        kept = thin_out(points, config.augment, rng)
+        points, labels = points[kept], labels[kept]
+        points = distort(points.astype(np.float32), config.augment, rng)
+        origin = (*rng.uniform(0, config.voxel_size, size=2), 0.0)
+        grid = voxelise(points, config.voxel_size, origin=origin, batch=batch)
+        heights = (grid.coordinates[:, 3] + 0.5) * config.voxel_size
+        return (
+            grid.coordinates,
+            input_features(config.inputs, heights),
+            voxel_labels(grid.inverse, labels, self._classes, len(grid.coordinates)),
+        )
+
+    def _center(self, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> int:
+        """A random point of a random class that is here; any point when there is only structure."""
+        present = [c for c in np.unique(labels) if c < self._classes and c not in self._stuff]
+        if not present:
+            return int(rng.integers(len(labels)))
+        return int(rng.choice(np.flatnonzero(labels == rng.choice(present))))

@@ -1,0 +1,181 @@
+"""The training loop: steps, weight averaging, checkpoints that a killed run goes on from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sas_ros.errors import SasError
+from sas_ros.files import atomic_path
+from sas_ros.sparse import CoordinateManager, SparseTensor
+from sas_ros.student.inputs import choose_device
+from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
+from sas_training.distill.dataset import Batch, LabelledScans
+from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.words import WordBank
+
+CHECKPOINT = "checkpoint.pt"
+TINY_PLANES = (24, 32, 64, 128, 96, 64, 32, 32)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how hard to train."""
+
+    steps: int = 5000
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    warmup: int = 200
+    scale: float = 30.0  # logit scale of the cosine cross-entropy
+    ema: float = 0.998
+    class_weight_power: float = 0.5  # weights are frequency to the minus this
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 1
+    checkpoint_every: int = 250
+
+
+class Trainer:
+    """Fits point features to the text embeddings of their classes (supervision `class-labels`).
+
+    Args:
+        scans: batches by step.
+        words: text embeddings of every class.
+        architecture: shape of the student.
+        run: folder of the checkpoint; a run found there goes on where it stopped.
+
+    Raises:
+        SasError: a checkpoint in `run` that belongs to other settings.
+    """
+
+    def __init__(
+        self,
+        scans: LabelledScans,
+        words: WordBank,
+        architecture: MinkUNetConfig,
+        config: TrainConfig,
+        run: Path,
+    ) -> None:
+        self._scans, self._words, self._config, self._run = scans, words, config, run
+        self._device = choose_device(config.device)
+        torch.manual_seed(config.seed)
+        self.network = MinkUNet(architecture).to(self._device)
+        self._average = torch.optim.swa_utils.AveragedModel(
+            self.network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
+            use_buffers=True,
+        )
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
+        self._counts = torch.ones(len(words.names), dtype=torch.float64)
+        self._fingerprint = json.dumps(
+            {"train": {**asdict(config), "workers": 0, "device": ""}, "net": architecture.to_dict()},
+            sort_keys=True,
+        )
+        self.step = 0
+        self.loss = math.nan
+        self._resume()
+
+    @property
+    def averaged(self) -> MinkUNet:
+        """The network with averaged weights: what is exported and evaluated."""
+        network = self._average.module
+        assert isinstance(network, MinkUNet)
+        return network
+
+    def steps(self) -> Iterator[int]:
+        """Train; yields the number of the step just done. Checkpoints on the way and at the end,
+        also when the loop is left early."""
+        remaining = range(self.step, self._config.steps)
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.Subset(self._scans, remaining),
+            batch_size=None,
+            num_workers=self._config.workers,
+            prefetch_factor=4 if self._config.workers else None,
+        )
+        try:
+            for batch in loader:
+                self._train_step(batch)
+                self.step += 1
+                if self.step % self._config.checkpoint_every == 0:
+                    self._save()
+                yield self.step
+        finally:
+            self._save()
+
+    def _train_step(self, batch: Batch) -> None:
+        config = self._config
+        self.network.train()
+        labels = batch.labels.to(self._device)
+        known = torch.nonzero(labels != 255).squeeze(1)
+        self._counts += torch.bincount(batch.labels[batch.labels != 255], minlength=len(self._counts))
+        rng = np.random.default_rng((config.seed, 1, self.step))
+        texts = torch.from_numpy(self._words.draw(rng)).to(self._device)
+        manager = CoordinateManager(batch.coordinates.to(self._device))
+        trunk = self.network.trunk(SparseTensor(batch.inputs.to(self._device), manager)).features
+        kernel = self.network.final.kernel
+        logits = scaled_cosine_logits(trunk[known], kernel, texts, config.scale)
+        loss = nn.functional.cross_entropy(logits, labels[known], weight=self._class_weights())
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self.network)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SasError(f"The loss became {value} at step {self.step}; lower the learning rate.")
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+
+    def _class_weights(self) -> torch.Tensor:
+        frequency = self._counts / self._counts.sum()
+        weights = frequency.clamp_min(1e-4) ** -self._config.class_weight_power
+        weights = weights / (weights * frequency).sum()
+        return weights.float().to(self._device)
+
+    def _rate(self, step: int) -> float:
+        config = self._config
+        warm = min(1.0, (step + 1) / max(1, config.warmup))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.steps))))
+
+    def _save(self) -> None:
+        state = {
+            "fingerprint": self._fingerprint,
+            "step": self.step,
+            "loss": self.loss,
+            "network": self.network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "counts": self._counts,
+        }
+        with atomic_path(self._run / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self) -> None:
+        path = self._run / CHECKPOINT
+        if not path.is_file():
+            return
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self._device)
+        if state.get("fingerprint") != self._fingerprint:
+            raise SasError(
+                f"{path} belongs to a run with other settings; remove it, or give another --run."
+            )
+        self.network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._counts = state["counts"]
+        self.step, self.loss = int(state["step"]), float(state["loss"])

@@ -1,0 +1,1 @@
+"""Label sets, metrics and reports."""

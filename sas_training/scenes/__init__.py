@@ -1,0 +1,1 @@
+"""Indoor scenes with known labels, to train on."""

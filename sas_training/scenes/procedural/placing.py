@@ -1,0 +1,254 @@
+"""Putting furniture into a plan: against walls, beside and round other pieces, and clutter on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import catalogue, clutter
+from .furniture import Rng, between, chance
+from .model import BED, CHAIR, COUNTER, DESK, IGNORED, SOFA, Color, Piece, RoomObject, Surface
+from .plan import Cell, Plan, Rect, Side, overlaps
+from .primitives import Mesh, merge
+
+Block = tuple[float, float, float, float, float, float]
+
+
+@dataclass
+class Placed:
+    """A piece that has found its place; `block` is its row in the list of taken boxes."""
+
+    piece: Piece
+    x: float
+    y: float
+    z: float
+    yaw: float
+    block: int
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return the room position of a point of the piece's own frame."""
+        c, s = float(np.cos(self.yaw)), float(np.sin(self.yaw))
+        return self.x + c * x - s * y, self.y + s * x + c * y
+
+
+def footprint(piece: Piece, x: float, y: float, yaw: float, margin: float = 0.0) -> Rect:
+    """Axis-aligned rectangle round a turned piece."""
+    c, s = abs(float(np.cos(yaw))), abs(float(np.sin(yaw)))
+    w = (c * piece.w + s * piece.d) / 2 + margin
+    d = (s * piece.w + c * piece.d) / 2 + margin
+    return x - w, y - d, x + w, y + d
+
+
+class Placer:
+    """Collects the objects of one room and knows what space is taken."""
+
+    def __init__(self, rng: Rng, plan: Plan) -> None:
+        self.rng = rng
+        self.plan = plan
+        self.objects: list[RoomObject] = []
+        self.taken: list[Block] = []
+        self.placed: list[Placed] = []
+        self._instances = 0
+
+    def structure(self, mesh: Mesh, label: int, name: str, color: Color, seen: float = 1.0) -> None:
+        """Add something without an instance: walls, floor, ceiling."""
+        self.objects.append(RoomObject(mesh, label, 0, name, color, seen))
+
+    def free(self, rect: Rect, low: float, high: float, ignore: Sequence[int] = ()) -> bool:
+        """Whether the box over `rect` from `low` to `high` touches nothing that is taken."""
+        return not any(
+            low < box[5] - 0.01 and box[4] < high - 0.01 and overlaps(rect, box[:4], 0.01)
+            for k, box in enumerate(self.taken)
+            if k not in ignore
+        )
+
+    def put(self, piece: Piece, x: float, y: float, z: float, yaw: float, solid: bool = True) -> Placed:
+        """Put a piece somewhere without asking; every differently named part is an instance."""
+        groups: dict[tuple[str, int, int], list[Mesh]] = {}
+        first: dict[tuple[str, int, int], tuple[Color, float]] = {}
+        instances: dict[tuple[str, int], int] = {}
+        for part in piece.parts:
+            own = part.name == piece.name and part.label == piece.label
+            # Ignored extras (pillows, clothes) are things of their own; a counter's slabs are not.
+            key = (part.name, part.label) if own or part.label != IGNORED else (part.name, -len(instances))
+            if key not in instances:
+                self._instances += 1
+                instances[key] = self._instances
+            group = (part.name, part.label, instances[key] * 1000 + hash_color(part.color, part.seen))
+            groups.setdefault(group, []).append(part.mesh)
+            first.setdefault(group, (part.color, part.seen))
+        for (name, label, code), meshes in groups.items():
+            color, seen = first[(name, label, code)]
+            mesh = merge(meshes).turned(yaw).moved(x, y, z)
+            self.objects.append(RoomObject(mesh, label, code // 1000, name, color, seen))
+        block = -1
+        if solid:
+            block = len(self.taken)
+            self.taken.append((*footprint(piece, x, y, yaw), z, z + piece.h))
+        placed = Placed(piece, x, y, z, yaw, block)
+        self.placed.append(placed)
+        return placed
+
+    def against(
+        self,
+        cell: Cell,
+        name: str | Piece,
+        sides: Sequence[Side] | None = None,
+        tries: int = 14,
+        gap: tuple[float, float] = (0.0, 0.07),
+        front: float = 0.0,
+        turn: float = 0.03,
+    ) -> Placed | None:
+        """Try to put a piece with its back to a wall; `front` metres before it must be free too."""
+        rng = self.rng
+        runs = list(sides) if sides is not None else [*cell.sides, *cell.ledges]
+        lengths = np.array([run.length for run in runs])
+        piece = catalogue.make(name, rng, float(lengths.max()) - 0.05) if isinstance(name, str) else name
+        for attempt in range(tries):
+            side = runs[int(rng.choice(len(runs), p=lengths / lengths.sum()))]
+            room = side.length - piece.w
+            if room < 0.0:
+                continue
+            along = piece.w / 2 + between(rng, 0.0, room)
+            snap = rng.random()
+            if snap < 0.2:
+                along = piece.w / 2 + min(room, between(rng, 0.0, 0.06))
+            elif snap < 0.4:
+                along = side.length - piece.w / 2 - min(room, between(rng, 0.0, 0.06))
+            if not side.free(along - piece.w / 2, along + piece.w / 2, 0.0, piece.h, 0.02):
+                continue
+            off = piece.d / 2 + 0.015 + between(rng, *gap) + (0.22 if attempt > tries // 2 else 0.0)
+            x, y = side.at(along, off)
+            yaw = side.yaw + float(rng.normal(0, turn))
+            rect = footprint(piece, x, y, side.yaw)
+            xf, yf = side.at(along, off + front / 2)
+            grown = Piece(piece.name, piece.label, piece.w, piece.d + front, piece.h)
+            reach = footprint(grown, xf, yf, side.yaw)
+            if cell.holds(rect, 0.04) and self.free(reach, 0.0, piece.h):
+                return self.put(piece, x, y, 0.0, yaw)
+        return None
+
+    def inside(
+        self, cell: Cell, name: str | Piece, tries: int = 14, margin: float = 0.35, anywhere: bool = False
+    ) -> Placed | None:
+        """Try to put a piece free in the room, `margin` metres from walls and other pieces."""
+        rng = self.rng
+        x0, y0, x1, y1 = cell.rect
+        piece = catalogue.make(name, rng, max(x1 - x0, y1 - y0) - 1.0) if isinstance(name, str) else name
+        for _ in range(tries):
+            yaw = between(rng, 0, 6.3) if anywhere else int(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, 0.06))
+            x, y = between(rng, x0, x1), between(rng, y0, y1)
+            rect = footprint(piece, x, y, yaw, margin)
+            if cell.holds(rect) and self.free(rect, 0.0, piece.h):
+                return self.put(piece, x, y, 0.0, yaw)
+        return None
+
+    def near(
+        self,
+        cell: Cell,
+        host: Placed,
+        name: str | Piece,
+        x: float,
+        y: float,
+        yaw: float = 0.0,
+        under: bool = False,
+    ) -> Placed | None:
+        """Try to put a piece at x, y, yaw of another piece's frame; `under` may overlap the host."""
+        piece = catalogue.make(name, self.rng) if isinstance(name, str) else name
+        wx, wy = host.at(x, y)
+        turned = host.yaw + yaw
+        rect = footprint(piece, wx, wy, turned, -0.03)
+        if not cell.holds(rect, 0.03) or not self.free(rect, 0.0, piece.h, (host.block,) if under else ()):
+            return None
+        return self.put(piece, wx, wy, 0.0, turned)
+
+    def on_wall(
+        self, cell: Cell, piece: Piece, low: tuple[float, float], tries: int = 10, deep: float = 0.08
+    ) -> Placed | None:
+        """Try to hang a piece on a wall with its lower edge between two heights."""
+        rng = self.rng
+        runs = [side for side in [*cell.sides, *cell.ledges] if side.length > piece.w + 0.1]
+        for _ in range(tries if runs else 0):
+            side = runs[int(rng.integers(len(runs)))]
+            along = between(rng, piece.w / 2 + 0.03, side.length - piece.w / 2 - 0.03)
+            z = between(rng, *low)
+            if z + piece.h > self.plan.height - 0.05:
+                z = max(low[0], self.plan.height - 0.05 - piece.h)
+            if not side.free(along - piece.w / 2, along + piece.w / 2, z, z + piece.h):
+                continue
+            x, y = side.at(along, 0.0)
+            if self.free(wall_rect(side, along, piece.w, deep), z, z + piece.h):
+                return self.hang(side, along, piece, z, deep)
+        return None
+
+    def hang(self, side: Side, along: float, piece: Piece, z: float, deep: float) -> Placed:
+        """Hang a piece at a position of a wall and take the space before it."""
+        x, y = side.at(along, 0.0)
+        placed = self.put(piece, x, y, z, side.yaw, solid=False)
+        placed.block = len(self.taken)
+        self.taken.append((*wall_rect(side, along, piece.w, deep), z, z + piece.h))
+        return placed
+
+    def scatter(self, placed: Placed, table: str, amount: float = 1.0) -> None:
+        """Lay small things on every surface of a piece."""
+        for surface in placed.piece.surfaces:
+            kind = "floor" if surface.z < 0.01 and placed.z < 0.01 else table
+            self._scatter_on(placed, surface, clutter.ON_TOP[kind], amount)
+
+    def _scatter_on(
+        self, placed: Placed, surface: Surface, table: tuple[tuple[clutter.Maker, float], ...], amount: float
+    ) -> None:
+        rng = self.rng
+        area = max(surface.w, 0.01) * max(surface.d, 0.01)
+        count = int(rng.poisson(min(12.0, amount * surface.mess * (0.5 + 5.5 * area))))
+        spots: list[tuple[float, float, float]] = []
+        for _ in range(count):
+            piece = clutter.choose(rng, table)(rng, between(rng, 0.6, 1.0))
+            turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
+            reach = min(piece.w, piece.d) / 2
+            if piece.h > surface.free or 2 * reach > surface.d * 1.15:
+                continue
+            x = surface.x + between(rng, -0.5, 0.5) * max(surface.w - 2 * reach, 0.0)
+            y = surface.y + between(rng, -0.5, 0.5) * max(surface.d - 2 * reach, 0.0)
+            if any((x - px) ** 2 + (y - py) ** 2 < (0.8 * (reach + r)) ** 2 for px, py, r in spots):
+                continue
+            spots.append((x, y, reach))
+            wx, wy = placed.at(x, y)
+            self.put(piece, wx, wy, placed.z + surface.z, placed.yaw + turned, solid=False)
+
+    def litter(self, cell: Cell, count: int) -> None:
+        """Put things on the floor, mostly at walls and beside furniture."""
+        rng = self.rng
+        for _ in range(count):
+            piece = clutter.choose(rng, clutter.FLOOR)(rng)
+            if chance(rng, 0.7):
+                self.against(cell, piece, tries=5, gap=(0.0, 0.25), turn=0.4)
+            else:
+                self.inside(cell, piece, tries=4, margin=0.02, anywhere=True)
+
+    def clutter_all(self, amount: float) -> None:
+        """Scatter small things over everything placed so far, suited to each piece."""
+        for placed in list(self.placed):
+            piece = placed.piece
+            labels = {part.label for part in piece.parts}
+            table = "any"
+            if piece.label == DESK:
+                table = "desk"
+            elif COUNTER in labels or "kitchen" in piece.name:
+                table = "kitchen"
+            elif piece.label in (BED, SOFA, CHAIR):
+                table = "soft"
+            self.scatter(placed, table, amount)
+
+
+def wall_rect(side: Side, along: float, w: float, deep: float) -> Rect:
+    """Rectangle in front of a part of a wall, `deep` metres into the room."""
+    a, b = side.at(along - w / 2, 0.0), side.at(along + w / 2, deep)
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
+
+
+def hash_color(color: Color, seen: float) -> int:
+    """Small code (0..999) that separates meshes of one instance by look; stable across runs."""
+    return (color[0] * 7 + color[1] * 13 + color[2] * 29 + int(seen * 100) * 31) % 1000

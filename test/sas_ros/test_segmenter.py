@@ -1,0 +1,155 @@
+"""Points in, features out: order, frames, poses, tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from students import untrained_student
+
+from sas_ros.errors import SasError
+from sas_ros.observation import Cloud, SourceHeader, Up
+from sas_ros.segmenter import Segmenter, symmetric_view
+
+Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
+
+
+def small_room(seed: int = 0, count: int = 6000) -> npt.NDArray[np.float32]:
+    """Floor, two walls of different length and a box: nothing symmetric."""
+    rng = np.random.default_rng(seed)
+    floor = np.c_[rng.uniform([0, 0], [4, 3], (count, 2)), np.zeros(count)]
+    wall = np.c_[rng.uniform(0, 4, count), np.zeros(count), rng.uniform(0, 2.4, count)]
+    side = np.c_[np.zeros(count), rng.uniform(0, 3, count), rng.uniform(0, 2.4, count)]
+    box = rng.uniform([2.5, 1.8, 0], [3.5, 2.6, 0.8], (count, 3))
+    box[:, 2] = np.where(rng.random(count) < 0.5, 0.8, box[:, 2])
+    return np.concatenate([floor, wall, side, box]).astype(np.float32)
+
+
+def point_labels(segmenter: Segmenter, cloud: Cloud, up: Up) -> npt.NDArray[np.int64]:
+    scene = segmenter.segment(cloud, up)
+    labels = segmenter.label(scene, segmenter.bundle.vocabulary).label
+    return np.where(scene.element_of_point >= 0, labels[scene.element_of_point], -1)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(untrained_student(), device="cpu")
+
+
+def test_features_are_unit_and_positions_are_near_their_points(segmenter: Segmenter) -> None:
+    points = small_room()
+    header = SourceHeader(12, "map")
+    scene = segmenter.segment(Cloud(points, header=header), Z_UP)
+    torch.testing.assert_close(scene.features.norm(dim=1), torch.ones(len(scene.features)))
+    distance = np.abs(scene.positions[scene.element_of_point] - points).max(axis=1)
+    assert distance.max() <= 0.08 * np.sqrt(2) / 2 + 1e-3  # the grid may be turned about z
+    assert scene.header == header
+
+
+def test_misses_keep_their_place(segmenter: Segmenter) -> None:
+    points = small_room()
+    whole = point_labels(segmenter, Cloud(points), Z_UP)
+    holes = np.insert(points, [0, 5, len(points)], [np.nan, 1, np.inf], axis=0)
+    labels = point_labels(segmenter, Cloud(holes.astype(np.float32)), Z_UP)
+    missing = ~np.isfinite(holes).all(axis=1)
+    assert (labels[missing] == -1).all()
+    assert np.array_equal(labels[~missing], whole)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "up"),
+    [
+        ([[0, -1, 0], [0, 0, -1], [1, 0, 0]], (0, -1, 0)),  # optical frame
+        ([[0, -1, 0], [1, 0, 0], [0, 0, 1]], (0, 0, 1)),  # turned by 90 degrees
+        ([[-1, 0, 0], [0, -1, 0], [0, 0, 1]], (0, 0, 1)),  # turned by 180 degrees
+        ([[0, 0, 1], [1, 0, 0], [0, 1, 0]], (1, 0, 0)),  # x up
+    ],
+)
+def test_labels_do_not_depend_on_the_frame(
+    segmenter: Segmenter, rotation: list[list[int]], up: tuple[int, int, int]
+) -> None:
+    points = small_room()
+    expected = point_labels(segmenter, Cloud(points), Z_UP)
+    turned = (points @ np.array(rotation, dtype=np.float32).T).astype(np.float32)
+    labels = point_labels(segmenter, Cloud(turned), Up(np.array(up, dtype=float), "parameter"))
+    assert (labels == expected).mean() > 0.99
+
+
+def test_eight_votes_are_exactly_invariant_under_quarter_turns() -> None:
+    segmenter = Segmenter(untrained_student(), device="cpu", votes=8)
+    points = small_room()
+    turned = np.stack([-points[:, 1], points[:, 0], points[:, 2]], axis=1)
+    one = point_labels(segmenter, Cloud(points), Z_UP)
+    two = point_labels(segmenter, Cloud(turned), Z_UP)
+    assert (one == two).mean() > 0.99
+
+
+def test_symmetric_views_are_all_different_and_keep_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.randint(-9, 9, (40, 4), generator=generator)
+    views = [symmetric_view(cells, vote, 8) for vote in range(8)]
+    for i, a in enumerate(views):
+        assert all(not torch.equal(a, b) for b in views[:i])
+        before = (cells[:, None, 1:] - cells[None, :, 1:]).abs().sum(-1)
+        after = (a[:, None, 1:] - a[None, :, 1:]).abs().sum(-1)
+        assert torch.equal(before, after)
+
+
+def test_tiles_cover_everything_and_agree_where_they_overlap() -> None:
+    rng = np.random.default_rng(0)
+    count = 60_000
+    corridor = np.c_[rng.uniform([0, 0], [40, 2], (count, 2)), np.zeros(count)]
+    wall = np.c_[rng.uniform(0, 40, count), np.zeros(count), rng.uniform(0, 2.2, count)]
+    cloud = Cloud(np.concatenate([corridor, wall]).astype(np.float32))
+    student = untrained_student()
+    whole = Segmenter(student, device="cpu").segment(cloud, Z_UP)
+    tiled = Segmenter(student, device="cpu", max_voxels=10_000).segment(cloud, Z_UP)
+    assert len(whole.positions) > 20_000
+    agreement = (whole.features * tiled.features).sum(1)
+    assert float(agreement.median()) > 0.999
+
+
+def test_large_coordinates_are_no_trouble(segmenter: Segmenter) -> None:
+    points = small_room()
+    origin = np.array([500_000.0, 5_000_000.0, 30.0])
+    scene = segmenter.segment(Cloud(points, origin=origin), Z_UP)
+    assert np.array_equal(scene.origin, origin)
+
+
+def test_clouds_of_one_point_and_none(segmenter: Segmenter) -> None:
+    one = segmenter.segment(Cloud(np.zeros((1, 3), np.float32)), Z_UP)
+    assert one.features.shape == (1, segmenter.bundle.feature_dim)
+    for points in (np.empty((0, 3), np.float32), np.full((4, 3), np.nan, np.float32)):
+        with pytest.raises(SasError, match="empty"):
+            segmenter.segment(Cloud(points), Z_UP)
+
+
+def test_out_of_memory_halves_the_tiles_and_then_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segmenter = Segmenter(untrained_student(), device="cpu")
+    cloud = Cloud(small_room(count=20_000))
+    expected = segmenter.segment(cloud, Z_UP)
+    forward = segmenter._forward
+    limit = len(expected.positions) * 3 // 4
+
+    def short_of_memory(coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        if len(coordinates) > limit:
+            raise torch.OutOfMemoryError("out of memory (injected)")
+        return forward(coordinates, inputs)
+
+    monkeypatch.setattr(segmenter, "_forward", short_of_memory)
+    monkeypatch.setattr("sas_ros.segmenter._OVERLAP_VOXELS", 2)
+    monkeypatch.setattr("sas_ros.segmenter._SMALLEST_TILE", 100)
+    assert segmenter.segment(cloud, Z_UP).features.shape == expected.features.shape
+    limit = 0
+    with pytest.raises(MemoryError, match="tiles"):
+        segmenter.segment(cloud, Z_UP)
+
+
+def test_unknown_device_and_votes_are_sentences() -> None:
+    with pytest.raises(SasError, match="votes"):
+        Segmenter(untrained_student(), votes=3)
+    with pytest.raises(SasError, match="device"):
+        Segmenter(untrained_student(), device="tpu")
