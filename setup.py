@@ -1,6 +1,6 @@
 """Packaging, for colcon (an ament_python package) and for plain pip alike.
 
-Versions here are ranges: what the code needs. The exact set that is tested lives in `requirements/`.
+Versions here are ranges: what the code needs. The exact set that is tested is in `requirements/`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TEST = [
 setup(
     name=NAME,
     version=version(),
-    description="Open-vocabulary 3D perception for ROS 2: point clouds in, labels and text queries out.",
+    description="Open-vocabulary 3D perception for ROS 2: clouds in, labels and text queries out.",
     license="Apache-2.0",
     maintainer="sas_ros maintainers",
     maintainer_email="sas-ros@users.noreply.github.com",

@@ -1,4 +1,4 @@
-"""Open-vocabulary 3D perception for ROS 2: a point cloud in, labelled points and text queries out."""
+"""Open-vocabulary 3D perception for ROS 2: a cloud in, labelled points and text queries out."""
 
 from __future__ import annotations
 

@@ -57,9 +57,7 @@ def run_query(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ()) 
     return {"OK": FOUND, "NOT_FOUND": NOT_FOUND}.get(answer["status"], ERROR)
 
 
-def ask_node(
-    arguments: argparse.Namespace, ros_arguments: Sequence[str] = ()
-) -> tuple[Any, float]:
+def ask_node(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ()) -> tuple[Any, float]:
     """Call the service once; returns the response and the seconds that the call took.
 
     Raises:
@@ -119,9 +117,7 @@ def as_json(response: Any, *, round_trip_ms: float) -> dict[str, Any]:
         "best_score": response.best_score,
         "alternatives": [
             {"label": label, "score": score}
-            for label, score in zip(
-                response.alternatives, response.alternative_scores, strict=True
-            )
+            for label, score in zip(response.alternatives, response.alternative_scores, strict=True)
         ],
         "instances": [_instance(item) for item in response.instances],
         "label_version": response.label_version,

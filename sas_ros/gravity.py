@@ -14,6 +14,17 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.observation import Cloud, Float64Array, Up
+from sas_ros.patches import surface_patches, thin_out
+from sas_ros.up_estimate import estimate_up
+
+__all__ = [
+    "canonical_yaw",
+    "estimate_up",
+    "resolve_up",
+    "rotation_to_z_up",
+    "unit_up",
+    "up_from_frame_name",
+]
 
 Vector = Sequence[float] | npt.NDArray[np.floating]
 
@@ -21,6 +32,12 @@ _SNAP = 1e-6
 """Radians. An `up` this close to an axis is taken as the axis, so that grids stay aligned."""
 _BODY_CONE = math.cos(math.radians(45.0))
 _DOWN_CONE = math.cos(math.radians(20.0))
+_CLEAR_YAW = 0.1
+"""Strength in [0, 1] that the direction of walls needs, to be more than an accident."""
+_YAW_WIDTHS = (15.0, 8.0, 5.0, 4.0, 4.0)
+"""Degrees around the heading that count, step after step."""
+_YAW_PASSES = 4
+_YAW_SETTLED = math.radians(0.1)
 
 
 def unit_up(up: Vector) -> Float64Array:
@@ -96,11 +113,58 @@ def resolve_up(cloud: Cloud, parameter: Vector | None = None, tf_up: Vector | No
     return up_from_frame_name(cloud.header.frame_id) or estimate_up(cloud.points)
 
 
-def estimate_up(points: npt.NDArray[np.floating]) -> Up:
-    """placeholder until planes are there."""
-    return Up(np.array([0.0, 0.0, 1.0]), "assumed")
+def canonical_yaw(points_up: npt.NDArray[np.floating]) -> float:
+    """The heading of the walls: an angle about z that does not depend on how the sensor stood.
+
+    Turning the points by -yaw about z lays the dominant walls along x and y. Turning the points
+    by any angle changes the result by that angle, modulo 90 degrees.
+
+    Args:
+        points_up: (N, 3) metres, z up; rows that are not finite are ignored.
+
+    Returns:
+        Radians in (-pi/4, pi/4]; 0.0 where no direction of walls stands out.
+    """
+    points = thin_out(points_up, 40_000)
+    heading = _wall_heading(points, None)
+    if heading is None:
+        return 0.0
+    for _ in range(_YAW_PASSES):
+        # The grid that patches are cut by has axes of its own. Laid along the walls, it cuts the
+        # same patches however the cloud came in, so that the same heading is found again.
+        aligned = points @ _turn(-heading).T
+        change = _wall_heading(aligned, 0.0)
+        if change is None:
+            break
+        heading += change
+        if abs(change) < _YAW_SETTLED:
+            break
+    return -math.remainder(-heading, math.pi / 2)
 
 
-def canonical_yaw(points: npt.NDArray[np.floating]) -> float:
-    """Placeholder of the lead so that the segmenter imports; the owner of this file replaces it."""
-    return 0.0
+def _wall_heading(points: Float64Array, guess: float | None) -> float | None:
+    """Heading of the upright patches near `guess`, or of all (None where there is no direction)."""
+    patches = surface_patches(points)
+    upright = np.abs(patches.normals[:, 2]) < 0.25
+    weights = patches.weights[upright]
+    headings = np.arctan2(patches.normals[upright, 1], patches.normals[upright, 0])
+    if guess is None:
+        # Four-fold angles make the four directions of a rectangular room one.
+        total = np.sum(weights * np.exp(4j * headings))
+        chance = math.sqrt(float(np.sum(weights**2)))  # what patches that point anywhere give
+        if abs(total) < max(_CLEAR_YAW * float(weights.sum()), 2.0 * chance):
+            return None
+        guess = float(np.angle(total)) / 4
+    for width in _YAW_WIDTHS:  # furniture at other angles pulls the mean; the walls alone do not
+        away = np.angle(np.exp(4j * (headings - guess))) / 4
+        near = weights * np.exp(-0.5 * (away / math.radians(width)) ** 2)
+        if not near.sum():
+            return None
+        guess += float(np.sum(near * away) / np.sum(near))
+    return guess
+
+
+def _turn(angle: float) -> Float64Array:
+    """Rotation about z by `angle` radians, (3, 3)."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])

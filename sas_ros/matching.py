@@ -13,11 +13,15 @@ sofa together, and "elephant", near to no word, competes with all of them alone 
 
 Why the words on the query's side count and not only the query: a student that was trained with
 the words puts its features near them, less near to what people really say. On simulated features
-for the 20 ScanNet names the query alone finds the right elements of 82 synonyms and descriptions
-with F1 0.52, together with its words 0.58, at the same rate of absent things found.
+for the 20 ScanNet names with MiniLM embeddings, 102 synonyms and descriptions find their elements
+with a mean F1 of 0.52 by the query alone and 0.58 together with its words (at equal temperature and
+threshold), while 97 % and 96 % of 66 things that no word means are not found.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +38,9 @@ IDENTICAL = 0.999
 """Texts with at least this cosine are the same text (spelling differs in case or white space)."""
 
 _ROUNDING = 1e-6
+
+_AS_GOOD = 0.005
+"""Calibration takes the middle of all choices within this of the best: the best one is luck."""
 
 
 def same_meaning(
@@ -113,6 +120,167 @@ def label_elements(
     return ElementLabels(
         label=np.asarray(label.cpu().numpy(), dtype=np.int64),
         confidence=np.asarray(confidence.cpu().numpy(), dtype=np.float32),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledElements:
+    """Elements whose classes are known, of one or more scenes: what calibration looks at.
+
+    Attributes:
+        features: (M, C) unit rows.
+        labels: (M,) int64 vocabulary indices; anything outside the vocabulary is ignored.
+        scene: (M,) int64 which scene each element belongs to.
+    """
+
+    features: torch.Tensor
+    labels: npt.NDArray[np.int64]
+    scene: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPhrases:
+    """Phrases with what they mean, (P, C) unit embeddings and P sets of vocabulary indices.
+
+    An empty set means that no word of the vocabulary is meant ("elephant").
+    """
+
+    embeddings: Float32Array
+    meant: Sequence[frozenset[int]]
+
+
+@dataclass(frozen=True)
+class QueryQuality:
+    """How well known phrases are answered, each in [0, 1].
+
+    Attributes:
+        f1: mean F1 over elements, of phrases whose object is in the scene.
+        not_found: share of phrases whose object is not there that find (almost) nothing.
+    """
+
+    f1: float
+    not_found: float
+
+    @property
+    def balanced(self) -> float:
+        """The mean of both."""
+        return (self.f1 + self.not_found) / 2
+
+
+def query_quality(
+    elements: LabelledElements,
+    vocabulary: Vocabulary,
+    phrases: KnownPhrases,
+    calibration: Calibration,
+    *,
+    enough: int = 20,
+) -> QueryQuality:
+    """Measure queries on labelled elements; fewer than `enough` elements in a scene are nothing."""
+    probability = _phrase_probability(elements, vocabulary, phrases, calibration)
+    return _quality(elements, phrases, probability, calibration.threshold, enough)
+
+
+def calibrate(
+    elements: LabelledElements,
+    vocabulary: Vocabulary,
+    phrases: KnownPhrases,
+    *,
+    enough: int = 20,
+) -> Calibration:
+    """Find the calibration of a student on held-out rooms, in three steps of one search each.
+
+    1. Floor and margin: from the phrases' embeddings alone, so that the words found to mean the
+       same are the words meant (mean F1 of the sets, and of nothing for phrases that mean nothing).
+    2. Temperature: the labels' likelihood is highest (temperature scaling), which makes
+       confidences frequencies.
+    3. Threshold: `QueryQuality.balanced` is highest.
+
+    Raises `SasError` when no element has a label, or no phrase means anything.
+    """
+    known = (elements.labels >= 0) & (elements.labels < len(vocabulary))
+    if not known.any() or not any(phrases.meant):
+        raise SasError(
+            "Calibration needs labelled elements and phrases that mean a word of the vocabulary."
+        )
+    floor, margin = _best_same_meaning(vocabulary, phrases)
+    rows = torch.from_numpy(np.flatnonzero(known))
+    cosines = _logits(elements.features[rows], vocabulary.embeddings, 1.0).cpu()
+    labels = torch.from_numpy(elements.labels[known])
+    scales = np.geomspace(1.0, 100.0, 60)
+    losses = [float(torch.nn.functional.cross_entropy(s * cosines, labels)) for s in scales]
+    found = Calibration(
+        temperature=float(scales[int(np.argmin(losses))]),
+        same_meaning_floor=floor,
+        same_meaning_margin=margin,
+    )
+    probability = _phrase_probability(elements, vocabulary, phrases, found)
+    thresholds = np.arange(0.1, 0.91, 0.05)
+    quality = np.array(
+        [_quality(elements, phrases, probability, t, enough).balanced for t in thresholds]
+    )
+    good = thresholds[quality >= quality.max() - _AS_GOOD]
+    return replace(found, threshold=round(float(good[len(good) // 2]), 2))
+
+
+def _best_same_meaning(vocabulary: Vocabulary, phrases: KnownPhrases) -> tuple[float, float]:
+    meant = np.zeros((len(phrases.meant), len(vocabulary)), dtype=np.bool_)
+    for row, words in enumerate(phrases.meant):
+        meant[row, list(words)] = True
+    something = meant.any(axis=1)
+    similarity = np.asarray(phrases.embeddings, dtype=np.float32) @ vocabulary.embeddings.T
+    best = similarity.max(axis=1, keepdims=True)
+    choices = [(f, m) for m in np.arange(0.0, 0.21, 0.02) for f in np.arange(0.3, 0.76, 0.01)]
+    scores = np.empty(len(choices))
+    for number, (floor, margin) in enumerate(choices):
+        same = similarity >= np.maximum(floor, best - margin) - _ROUNDING
+        total = same.sum(axis=1) + meant.sum(axis=1)
+        f1 = np.where(total > 0, 2 * (same & meant).sum(axis=1) / np.maximum(total, 1), 1.0)
+        parts = [f1[group].mean() for group in (something, ~something) if group.any()]
+        scores[number] = np.mean(parts)
+    good = np.array(choices)[scores >= scores.max() - _AS_GOOD]
+    middle = np.median(good, axis=0)
+    floor, margin = good[int(np.argmin(np.abs(good - middle).sum(axis=1)))]
+    return round(float(floor), 2), round(float(margin), 2)
+
+
+def _phrase_probability(
+    elements: LabelledElements,
+    vocabulary: Vocabulary,
+    phrases: KnownPhrases,
+    calibration: Calibration,
+) -> Float32Array:
+    """(P, M) float32."""
+    return np.stack(
+        [
+            match_probability(elements.features, phrase, vocabulary, None, calibration)
+            for phrase in phrases.embeddings
+        ]
+    )
+
+
+def _quality(
+    elements: LabelledElements,
+    phrases: KnownPhrases,
+    probability: Float32Array,
+    threshold: float,
+    enough: int,
+) -> QueryQuality:
+    f1: list[float] = []
+    not_found: list[bool] = []
+    for number in np.unique(elements.scene):
+        here = elements.scene == number
+        labels = elements.labels[here]
+        for meant, scores in zip(phrases.meant, probability[:, here], strict=True):
+            right = np.isin(labels, list(meant))
+            hits = scores >= threshold
+            found = int(hits.sum()) >= enough
+            if right.any():
+                both = 2 * int((hits & right).sum()) / (int(hits.sum()) + int(right.sum()))
+                f1.append(both if found else 0.0)
+            else:
+                not_found.append(not found)
+    return QueryQuality(
+        float(np.mean(f1)) if f1 else 0.0, float(np.mean(not_found)) if not_found else 1.0
     )
 
 

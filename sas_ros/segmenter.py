@@ -114,9 +114,7 @@ class Segmenter:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _voted(
-        self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int
-    ) -> torch.Tensor:
+    def _voted(self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int) -> torch.Tensor:
         total: torch.Tensor | None = None
         for vote in range(self.votes):
             raw = self._tiled(symmetric_view(coordinates, vote, self.votes), inputs, limit)
@@ -127,9 +125,7 @@ class Segmenter:
             total = torch.nn.functional.normalize(total, dim=1)
         return total.to(self._dtype)
 
-    def _tiled(
-        self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int
-    ) -> torch.Tensor:
+    def _tiled(self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int) -> torch.Tensor:
         """Forward in tiles: halve along the longer side until a tile with its overlap fits."""
         if len(coordinates) <= limit:
             return self._forward(coordinates, inputs)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 
-# Two int32 voxel coordinates differ by less than 2**21 here, so that three of them fit one int64 key.
+# Coordinates span fewer than 2**21 voxels per axis, so that three of them fit one int64 key.
 _MAX_EXTENT = 2**20
 
 

@@ -1,1 +1,1 @@
-"""The offline half of SAS: scenes, teachers, fusion, distillation and evaluation. Never imports rclpy."""
+"""The offline half of SAS: scenes, teachers, fusion, distillation, evaluation. Knows no ROS."""

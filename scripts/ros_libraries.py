@@ -1,8 +1,11 @@
-"""Start-up hook of a .venv that uses a ROS 2 installation: lets the loader find our interface package's libraries.
+"""Start-up hook of a .venv that uses a ROS 2 installation: makes our interface package loadable.
 
-The loader reads LD_LIBRARY_PATH when a process starts, so Python starts itself once more with the folder in it. Nothing
-has to be sourced besides the installation. (ROS 2 from wheels brings a hook of its own.)
+The loader reads LD_LIBRARY_PATH when a process starts, so Python starts itself once more with the
+folder in it. Nothing has to be sourced besides the installation. (ROS 2 from wheels brings a hook
+of its own.)
 """
+
+from __future__ import annotations
 
 import os
 import sys

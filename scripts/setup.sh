@@ -29,7 +29,7 @@ case "${1:-}" in
   *) fail "say what to set up: scripts/setup.sh demo|test" ;;
 esac
 cd "$ROOT"
-trap 'echo; fail "stopped. Run the same command again; finished steps are kept."' INT TERM
+trap 'printf "\nsetup: stopped. Run the same command again; finished steps are kept.\n" >&2; exit 130' INT TERM
 
 # ---------------------------------------------------------------------------------------------------- stamps
 hash_of() { sha256sum | cut -c1-32; }
@@ -221,13 +221,14 @@ prepare_venv() {
   python=$(find_python)
   LOG=$(mktemp)
   install_system_packages "$python"
-  rm -f "$LOG"
   say "Making .venv with $("$python" --version) and $MODE"
   mkdir -p "$STATE"
   touch "$VENV/COLCON_IGNORE" # colcon must not search it for packages
   local options=()
   [[ -n $ROS_PYTHON ]] && options=(--system-site-packages)
-  "$python" -m venv "${options[@]}" "$VENV" || fail "python -m venv failed; is the disk full?"
+  "$python" -m venv "${options[@]}" "$VENV" >"$LOG" 2>&1 ||
+    fail "the virtual environment could not be made: $(tail -n1 "$LOG")"
+  rm -f "$LOG"
   finish venv "$key"
 }
 
@@ -324,7 +325,7 @@ VERSION_CODE='import sys; print("%d.%d" % sys.version_info[:2])'
 SECONDS=0
 if command -v flock >/dev/null; then
   exec 9<"$ROOT/requirements" # children keep it open: a pip that outlives this script still holds the lock
-  flock -n 9 || fail "another set-up of this folder is running; wait for it to finish."
+  flock -w 10 9 || fail "another set-up of this folder is running; wait for it to finish."
 fi
 prepare_venv
 LOG=$STATE/log.txt

@@ -21,6 +21,9 @@ from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
 from sas_ros.query import QueryAnswer, QueryStatus, TextQuery, answer, check_text
 from sas_ros.student.bundle import StudentBundle
 
+MAX_INSTANCES, MIN_POINTS = 10, 20
+"""The perception node's defaults for the same limits."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", type=Path, help=".ply, .pcd, .npy, .npz, or KITTI / nuScenes .bin")
@@ -53,14 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write_ply(arguments.output, cloud, scene, labels, answers)
         report["output"] = str(arguments.output)
     if arguments.picture:
-        from sas_ros.showing import draw_answers, draw_labels
-        from sas_ros.pictures import write_png
-
-        if answers:
-            image = draw_answers(cloud, scene, answers)
-        else:
-            image = draw_labels(cloud, scene, labels, bundle.vocabulary)
-        write_png(arguments.picture, image)
+        _write_picture(arguments.picture, cloud, scene, labels, bundle, answers)
         report["picture"] = str(arguments.picture)
     print(json.dumps(report, indent=2) if arguments.json else _table(report))
     return 0
@@ -93,7 +89,15 @@ def answer_texts(
             encoder = encoder or load_encoder(bundle.text_encoder)
             embedding = encoder.encode([apply_prompt(bundle.prompt, text)])[0]
         result = answer(
-            scene, cloud, query, embedding, None, bundle.vocabulary, bundle.calibration
+            scene,
+            cloud,
+            query,
+            embedding,
+            None,
+            bundle.vocabulary,
+            bundle.calibration,
+            default_max_instances=MAX_INSTANCES,
+            min_points=MIN_POINTS,
         )
         answers.append((text, result))
     return answers
@@ -170,7 +174,10 @@ def _table(report: dict[str, Any]) -> str:
         for name, count in report["labels"].items()
     ]
     for query in report["queries"]:
-        lines += ["", f"{query['text']!r}: {query['status']} (best score {query['best_score']:.2f})"]
+        lines += [
+            "",
+            f"{query['text']!r}: {query['status']} (best score {query['best_score']:.2f})",
+        ]
         if query["message"]:
             lines.append(f"  {query['message']}")
         for item in query["instances"]:
@@ -182,6 +189,40 @@ def _table(report: dict[str, Any]) -> str:
             )
     lines += [f"\nwrote {report[key]}" for key in ("output", "picture") if key in report]
     return "\n".join(lines)
+
+
+def _write_picture(
+    path: Path,
+    cloud: Cloud,
+    scene: SceneFeatures,
+    labels: ElementLabels,
+    bundle: StudentBundle,
+    answers: list[tuple[str, QueryAnswer]],
+) -> None:
+    """Class colours; with queries, what was found of them instead."""
+    from sas_ros.pictures import Box, write_png
+    from sas_ros.showing import answer_picture, label_picture, quaternion_to_matrix
+
+    up = scene.up.direction
+    if not answers:
+        per_point = point_values(scene, labels.label, -1)
+        write_png(path, label_picture(cloud.points, per_point, bundle.vocabulary, up))
+        return
+    found = [
+        (
+            instance.point_indices,
+            Box(
+                center=instance.center - cloud.origin,
+                rotation=quaternion_to_matrix(instance.orientation),
+                size=instance.size,
+                color=(255, 255, 255),
+                label=f"{text} {instance.score:.2f}",
+            ),
+        )
+        for text, result in answers
+        for instance in result.instances
+    ]
+    write_png(path, answer_picture(cloud, up, ", ".join(text for text, _ in answers), found))
 
 
 def _write_ply(

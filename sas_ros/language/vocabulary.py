@@ -75,7 +75,9 @@ class Vocabulary:
                 f"The embedding of {names[wrong[0]]!r} has length {lengths[wrong[0]]:.3f}; "
                 "vocabulary embeddings must be finite and of unit length."
             )
-        embeddings /= lengths[:, None]
+        # Rows of unit length stay bit for bit, so that a bundle survives loading and saving.
+        rough = np.abs(lengths - 1.0) > 1e-6
+        embeddings[rough] /= lengths[rough, None]
         colors = np.array(self.colors, dtype=np.uint8)
         if colors.shape != (len(names), 3):
             raise SasError(
@@ -140,6 +142,27 @@ class Vocabulary:
             kept = {i: self.colors[k] for i, k in enumerate(known) if k is not None}
             colors = distinct_colors(len(names), kept=kept)
         return Vocabulary(tuple(names), vectors, tuple(things), colors, self.version + 1)
+
+    def joined(self, other: Vocabulary) -> Vocabulary:
+        """Return this vocabulary followed by the words of `other` that it lacks; same version.
+
+        Labels set by a user alone say nothing about floors and walls, which would then look like
+        one of them: joined with the words the student was trained with, those compete again.
+        Indices of this vocabulary keep their meaning; larger ones are the added words.
+        """
+        if other.dim != self.dim:
+            raise SasError(
+                f"Vocabularies of width {self.dim} and {other.dim} come from different text "
+                "encoders and cannot be joined."
+            )
+        added = [k for k, name in enumerate(other.names) if self.index(name) is None]
+        return Vocabulary(
+            self.names + tuple(other.names[k] for k in added),
+            np.concatenate([self.embeddings, other.embeddings[added]]),
+            self.things + tuple(other.things[k] for k in added),
+            np.concatenate([self.colors, other.colors[added]]),
+            self.version,
+        )
 
     def to_metadata(self) -> dict[str, Any]:
         """Everything but the embeddings, as plain JSON types."""

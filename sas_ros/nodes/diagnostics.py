@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -97,6 +99,15 @@ class Latencies:
         """Remember one duration."""
         with self._lock:
             self._samples.setdefault(stage, deque(maxlen=_KEPT)).append(milliseconds)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Remember how long the block takes, also when it raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, (time.perf_counter() - started) * 1e3)
 
     def median(self, stage: str) -> float | None:
         """Median in ms, or None before the first sample."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 REPEAT_SECONDS = 5.0
+
+
+class Log(Protocol):
+    """Sentences for the operator; the same `key` is not repeated at once."""
+
+    def warn(self, key: str, sentence: str) -> None: ...
+
+    def warn_once(self, key: str, sentence: str) -> None: ...
+
+    def error(self, key: str, sentence: str) -> None: ...
 
 
 class ThrottledLog:
@@ -51,3 +62,8 @@ class ThrottledLog:
             self._last[key] = now
             more = self._held_back.pop(key, 0)
         return f"{sentence} ({more} more like this since)" if more else sentence
+
+
+def describe(error: BaseException) -> str:
+    """The exception with its traceback, for the log."""
+    return "".join(traceback.format_exception(error)).strip()

@@ -36,28 +36,21 @@ class Mailbox(Generic[Item]):
             self._nudged = True
             self._changed.notify()
 
-    def take(self, timeout: float | None = None) -> Item | None:
-        """Wait for an item and remove it; None after a nudge, on closing or after `timeout` s."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._item is not None or self._nudged or self._closed, timeout
-            )
-            if self._closed:
-                return None
-            self._nudged = False
-            item, self._item = self._item, None
-            return item
+    def take(self, not_before: float = 0.0) -> Item | None:
+        """Wait for an item and remove it; None after a nudge and on closing.
 
-    def wait_closed(self, seconds: float) -> bool:
-        """Sleep for `seconds`, or less when the mailbox is closed; True when it is closed."""
-        end = time.monotonic() + seconds
+        An item is not handed out before `time.monotonic()` reaches `not_before`; the newest at
+        that time is. Nudges do not wait.
+        """
         with self._changed:
-            while not self._closed:
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            return self._closed
+            while not self._closed and not self._nudged:
+                left = not_before - time.monotonic()
+                if self._item is not None and left <= 0:
+                    item, self._item = self._item, None
+                    return item
+                self._changed.wait(left if self._item is not None else None)
+            self._nudged = False
+            return None
 
     def close(self) -> Item | None:
         """End it: waiting threads return, and the item that nobody took is handed back."""

@@ -23,7 +23,7 @@ from sas_ros.clouds import write_labelled_cloud, write_subset
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes.diagnostics import Status
-from sas_ros.nodes.frames import PointLabels
+from sas_ros.nodes.results import PointLabels
 from sas_ros.nodes.snapshot import Snapshot
 from sas_ros.observation import Cloud, SourceHeader
 from sas_ros.query import QueryAnswer, QueryStatus
@@ -48,18 +48,14 @@ def labelled_message(cloud: Cloud, labels: PointLabels) -> PointCloud2:
     return _labelled(cloud, labels, None)
 
 
-def visual_message(
-    cloud: Cloud, labels: PointLabels, colors: npt.NDArray[np.uint8]
-) -> PointCloud2:
+def visual_message(cloud: Cloud, labels: PointLabels, colors: npt.NDArray[np.uint8]) -> PointCloud2:
     """`visualization`: the same in class colours ((K, 3) uint8), unlabelled points dark grey."""
     count = len(colors)
     palette = np.concatenate([colors, np.full((1, 3), _UNLABELLED_COLOR, np.uint8)])
     return _labelled(cloud, labels, palette[np.minimum(labels.label, count)])
 
 
-def _labelled(
-    cloud: Cloud, labels: PointLabels, rgb: npt.NDArray[np.uint8] | None
-) -> PointCloud2:
+def _labelled(cloud: Cloud, labels: PointLabels, rgb: npt.NDArray[np.uint8] | None) -> PointCloud2:
     message: PointCloud2 = write_labelled_cloud(
         PointCloud2,
         PointField,
@@ -206,9 +202,7 @@ def fill_answer(
     response.message = " ".join(sentences)
 
 
-def cut(
-    indices: Sequence[npt.NDArray[np.uint32]], max_points: int
-) -> list[npt.NDArray[np.uint32]]:
+def cut(indices: Sequence[npt.NDArray[np.uint32]], max_points: int) -> list[npt.NDArray[np.uint32]]:
     """Keep the first `max_points` indices over all instances, best instances first."""
     left, kept = max_points, []
     for part in indices:

@@ -15,6 +15,7 @@ from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.services import extend
 from sas_ros.nodes.text_worker import TextWorker
+from sas_ros.nodes.words import Words, words_for
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.locate import find_student
@@ -27,7 +28,7 @@ class Model:
     bundle: StudentBundle
     segmenter: Segmenter
     text: TextWorker
-    vocabulary: Vocabulary
+    words: Words
 
 
 def load_model(
@@ -67,7 +68,8 @@ def load_model(
         f"Student {bundle.name} from {path} on {segmenter.device}, {len(vocabulary)} labels, "
         f"text encoder {text.encoder_name}."
     )
-    return Model(bundle, segmenter, text, vocabulary)
+    words = words_for(vocabulary, bundle.vocabulary, bundle.calibration)
+    return Model(bundle, segmenter, text, words)
 
 
 def load_text_encoder(

@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages
-from sas_ros.nodes.frames import INSTANCES, LABELLED, MASK, OBSTACLES, VISUAL, PointLabels
+from sas_ros.nodes.results import INSTANCES, LABELLED, MASK, OBSTACLES, VISUAL, PointLabels
 from sas_ros.observation import Cloud
 
 LABEL_INFO = "label_info"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -11,35 +11,28 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 from sas_msgs.srv import Query, SetVocabulary
 from sensor_msgs.msg import PointCloud2
 
-from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.nodes import messages
-from sas_ros.nodes.diagnostics import Latencies, Tally
-from sas_ros.nodes.frames import Arrival, FrameProcessor, describe
-from sas_ros.nodes.log import ThrottledLog
+from sas_ros.nodes import messages, parameters
+from sas_ros.nodes.frames import Arrival, FrameProcessor
+from sas_ros.nodes.lifecycle import ManagedNode
+from sas_ros.nodes.log import ThrottledLog, describe
 from sas_ros.nodes.mailbox import Mailbox
 from sas_ros.nodes.model import Model, load_model, release_memory
 from sas_ros.nodes.outputs import Publishers, reliable
-from sas_ros.nodes.parameters import (
-    PerceptionParameters,
-    declare,
-    first_problem,
-    fixed_change,
-    values_of,
-)
+from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.points_input import PointsInput
 from sas_ros.nodes.report import NodeState, make_report
 from sas_ros.nodes.running import run_node
 from sas_ros.nodes.services import Busy, Desk
-from sas_ros.nodes.snapshot import Memory
-from sas_ros.nodes.tf_up import TfUp
+from sas_ros.nodes.shared import Shared
+from sas_ros.nodes.target import TargetKeeper
 from sas_ros.nodes.text_worker import Outcome, TextWorker
+from sas_ros.nodes.tf_up import TfUp
 from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.nodes.worker import Worker
 
@@ -48,7 +41,7 @@ STOP_SECONDS = 2.0
 """How long leaving the active state waits for the cloud that is being worked on."""
 
 
-class PerceptionNode(LifecycleNode):  # type: ignore[misc]
+class PerceptionNode(ManagedNode):
     """Labels every cloud on `points` and answers text queries about the newest one.
 
     Callbacks run on one executor thread, the student on one worker thread, new text on another.
@@ -56,11 +49,12 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(self, *, namespace: str = "", transport_note: str = "", **options: Any) -> None:
         super().__init__(NODE_NAME, namespace=namespace, **options)
-        declare(self)
-        self._settings = PerceptionParameters.from_values(values_of(self))
+        parameters.declare(self)
+        self._settings = PerceptionParameters.from_values(parameters.values_of(self))
         self._transport_note = transport_note
         self._log = ThrottledLog(self.get_logger())
-        self._memory, self._tally, self._latencies = Memory(), Tally(), Latencies()
+        self._shared = Shared(parameters=lambda: self._settings, now=self.now, log=self._log)
+        self._memory, self._tally = self._shared.memory, self._shared.tally
         self._model: Model | None = None
         self._outputs: Publishers | None = None
         self._frames: FrameProcessor | None = None
@@ -70,11 +64,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
         self._label_version = 0
         self._last_stamp = 0
         self._desk = Desk(
-            memory=self._memory,
-            latencies=self._latencies,
-            parameters=lambda: self._settings,
-            now=self.now,
-            log=self._log,
+            self._shared,
             wait_for=self._wait_for_text,
             target_changed=lambda: self._mailbox.nudge(),
             vocabulary_changed=self._announce,
@@ -83,11 +73,10 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", reliable(5))
         # Services exist in every state, so that a client learns NOT_ACTIVE instead of waiting.
         # Reentrant: a query that waits for the text encoder must not hold up the next one.
-        group = ReentrantCallbackGroup()
-        self.create_service(Query, "query", self._desk.query, callback_group=group)
-        self.create_service(
-            SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, callback_group=group
-        )
+        # The default depth of 10 loses requests of several clients without a word.
+        shape = {"callback_group": ReentrantCallbackGroup(), "qos_profile": reliable(200)}
+        self.create_service(Query, "query", self._desk.query, **shape)
+        self.create_service(SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, **shape)
         # Steady clocks: simulated time may stand still, and diagnostics have to say so.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=steady)
@@ -112,89 +101,40 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
         nanoseconds = int(self.get_clock().now().nanoseconds)
         return nanoseconds * 1e-9 if nanoseconds else None
 
-    def start(self) -> bool:
-        """Configure and activate; False when one of them failed (the log says why)."""
-        success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
-
-    # Lifecycle. Exceptions in these callbacks are swallowed by rclpy, hence `_transition`.
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("configure", self._configure, undo=self._cleanup)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("activate", self._activate, undo=self._deactivate)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("deactivate", self._deactivate)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("cleanup", self._cleanup)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("shutdown", self._cleanup)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("error processing", self._cleanup)
-
-    def _transition(
-        self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
-    ) -> TransitionCallbackReturn:
-        try:
-            action()
-            return TransitionCallbackReturn.SUCCESS
-        except SasError as error:
-            self.get_logger().error(f"The transition {name} failed: {error}")
-        except Exception as error:
-            self.get_logger().error(f"The transition {name} failed: {describe(error)}")
-        if undo is None:
-            return TransitionCallbackReturn.ERROR
-        try:
-            undo()
-        except Exception as error:
-            self.get_logger().error(f"Undoing {name} failed: {describe(error)}")
-            return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.FAILURE
-
-    def _configure(self) -> None:
+    def setup(self) -> None:
         self._read_parameters()
-        parameters = self._settings
         if self._transport_note:
             self.get_logger().info(self._transport_note)
         model = self._model = load_model(
-            parameters, last_version=self._label_version, tell=self.get_logger().info
+            self._settings, last_version=self._label_version, tell=self.get_logger().info
         )
         self._outputs = Publishers(self)
-        if parameters.inference_frame:
-            self._tf = TfUp(self, parameters.inference_frame)
+        if self._settings.inference_frame:
+            self._tf = TfUp(self, self._settings.inference_frame)
+        keeper = TargetKeeper(model.bundle.calibration, self._shared, self._outputs)
         self._frames = FrameProcessor(
-            model.segmenter,
-            model.bundle.calibration,
-            memory=self._memory,
-            tally=self._tally,
-            latencies=self._latencies,
-            parameters=lambda: self._settings,
-            outputs=self._outputs,
-            now=self.now,
-            log=self._log,
-            up_from_tf=self._tf,
+            model.segmenter, keeper, self._shared, self._outputs, up_from_tf=self._tf
         )
         model.text.start()
         self._desk.configured = model
-        self._announce(model.vocabulary)
-        self._memory.vocabulary = model.vocabulary
+        self._announce(model.words.labels)
+        self._memory.words = model.words
 
-    def _activate(self) -> None:
+    def begin(self) -> None:
         assert self._frames is not None
         self._mailbox = Mailbox()
         self._worker = Worker(
-            self._mailbox, self._frames.process, self._frames.failed, idle=self._frames.refresh
+            self._mailbox,
+            self._frames.process,
+            self._frames.failed,
+            idle=self._frames.refresh,
+            max_rate=lambda: self._settings.max_rate,
         )
         self._worker.start()
         self._desk.active = True
         self._input.start()
 
-    def _deactivate(self) -> None:
+    def pause(self) -> None:
         self._desk.active = False
         self._input.stop()
         if self._worker is not None:
@@ -203,10 +143,10 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
             self._worker = None
         self._memory.forget()
 
-    def _cleanup(self) -> None:
-        self._deactivate()
+    def tear_down(self) -> None:
+        self.pause()
         self._desk.configured = None
-        self._memory.vocabulary = None
+        self._memory.words = None
         if self._model is not None:
             self._model.text.stop(STOP_SECONDS)
         if self._outputs is not None:
@@ -255,7 +195,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
 
         if not text.submit(texts, done, timeout=self._settings.text_timeout):
             raise Busy("Too much new text is waiting for the text encoder; ask again.")
-        outcome = await future
+        outcome: Outcome | None = await future
         assert outcome is not None
         return outcome
 
@@ -275,7 +215,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
         try:
             model, frames, worker = self._model, self._frames, self._worker
             state = NodeState(
-                lifecycle=self._state_machine.current_state[1],
+                lifecycle=self.state_label,
                 student=model.bundle.name if model else "none",
                 device=str(model.segmenter.device) if model else "none",
                 text_encoder=model.text.encoder_name if model else "none",
@@ -284,14 +224,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
                 up=frames.last_up if frames else None,
                 transport=self._transport_note,
             )
-            statuses = make_report(
-                state,
-                self._input.state(),
-                tally=self._tally,
-                latencies=self._latencies,
-                memory=self._memory,
-                parameters=self._settings,
-            )
+            statuses = make_report(state, self._input.state(), self._shared)
             stamp = int(self.get_clock().now().nanoseconds)
             message = messages.diagnostics_message(
                 statuses, node=self.get_fully_qualified_name(), stamp_ns=stamp
@@ -301,9 +234,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
             self._log.error("report", describe(error))
 
     def _check_parameters(self, proposed: list[Parameter[Any]]) -> SetParametersResult:
-        current = values_of(self)
+        current = parameters.values_of(self)
         wanted = {item.name: item.value for item in proposed if item.name in current}
-        reason = first_problem({**current, **wanted}) or fixed_change(
+        reason = parameters.first_problem({**current, **wanted}) or parameters.fixed_change(
             current, wanted, configured=self._model is not None
         )
         if reason:
@@ -311,12 +244,12 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]
         return SetParametersResult(successful=True)
 
     def _read_parameters(self) -> None:
-        self._settings = PerceptionParameters.from_values(values_of(self))
+        self._settings = PerceptionParameters.from_values(parameters.values_of(self))
 
     def close(self) -> bool:
         """Stop the threads; False when the worker is still in the middle of a cloud."""
         worker = self._worker
-        self._cleanup()
+        self.tear_down()
         return worker is None or not worker.alive
 
 

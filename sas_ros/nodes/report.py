@@ -13,11 +13,11 @@ from sas_ros.nodes.diagnostics import (
     Latencies,
     Level,
     Status,
-    Tally,
     input_status,
     resident_megabytes,
 )
 from sas_ros.nodes.parameters import PerceptionParameters
+from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Memory
 from sas_ros.observation import Up
 
@@ -48,18 +48,15 @@ class NodeState:
 def make_report(
     state: NodeState,
     source: InputState,
-    *,
-    tally: Tally,
-    latencies: Latencies,
-    memory: Memory,
-    parameters: PerceptionParameters,
+    shared: Shared,
 ) -> list[Status]:
     """The statuses of /diagnostics, see docs/ros_api.md for every key."""
+    parameters = shared.parameters()
     return [
-        input_status(source, tally.snapshot(), parameters.input_timeout),
-        _student(state, latencies, parameters),
+        input_status(source, shared.tally.snapshot(), parameters.input_timeout),
+        _student(state, shared.latencies, parameters),
         _gravity(state.up),
-        _words(state, memory),
+        _words(state, shared.memory),
     ]
 
 

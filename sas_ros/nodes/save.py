@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.clouds import read_cloud
-from sas_ros.clouds.layout import field_column, find_field
+from sas_ros.clouds.layout import checked_bytes, field_column, find_field
 from sas_ros.errors import SasError
 from sas_ros.scans import write_ply
 
@@ -40,9 +40,7 @@ def run_save(arguments: argparse.Namespace) -> int:
     rclpy.init()
     try:
         node = Node("save", namespace=arguments.namespace)
-        node.create_subscription(
-            PointCloud2, arguments.topic, received.append, QoSProfile(depth=1)
-        )
+        node.create_subscription(PointCloud2, arguments.topic, received.append, QoSProfile(depth=1))
         topic = node.resolve_topic_name(arguments.topic)
         deadline = time.monotonic() + arguments.timeout
         while rclpy.ok() and not received and time.monotonic() < deadline:
@@ -63,10 +61,13 @@ def run_save(arguments: argparse.Namespace) -> int:
 def write_message(path: Path, message: Any) -> None:
     """Write a PointCloud2 as PLY, with label, confidence and instance where it has them."""
     cloud = read_cloud(message)
+    data = checked_bytes(message)
 
     def values(name: str, dtype: type[np.generic]) -> npt.NDArray[Any] | None:
         field = find_field(message, name)
-        return None if field is None else field_column(message, field).reshape(-1).astype(dtype)
+        if field is None:
+            return None
+        return field_column(message, data, field).reshape(-1).astype(dtype)
 
     write_ply(
         path,

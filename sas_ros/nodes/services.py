@@ -17,12 +17,13 @@ from sas_msgs.srv import Query, SetVocabulary
 from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.nodes import messages
-from sas_ros.nodes.diagnostics import Latencies
-from sas_ros.nodes.frames import Log, ask, describe
-from sas_ros.nodes.parameters import PerceptionParameters
+from sas_ros.nodes.log import describe
 from sas_ros.nodes.requests import check_frames, read_labels, read_query
-from sas_ros.nodes.snapshot import Memory, Snapshot, Target
+from sas_ros.nodes.shared import Shared
+from sas_ros.nodes.snapshot import Snapshot, Target
+from sas_ros.nodes.target import ask
 from sas_ros.nodes.text_worker import Outcome, TextWorker
+from sas_ros.nodes.words import words_for
 from sas_ros.query import QueryStatus, TextQuery
 from sas_ros.student.bundle import StudentBundle
 
@@ -47,10 +48,7 @@ class Desk:
     """Answers requests from the memory.
 
     Args:
-        memory, latencies: shared with the worker.
-        parameters: gives the values in force now.
-        now: node clock in seconds, None while simulated time has not started.
-        log: for the operator.
+        shared: memory, latencies, parameters, clock and log.
         wait_for: submits texts to the text worker and awaits what becomes of them; raises `Busy`.
         target_changed: called after the held target changed.
         vocabulary_changed: announces a vocabulary; called before it comes into force.
@@ -58,21 +56,14 @@ class Desk:
 
     def __init__(
         self,
+        shared: Shared,
         *,
-        memory: Memory,
-        latencies: Latencies,
-        parameters: Callable[[], PerceptionParameters],
-        now: Callable[[], float | None],
-        log: Log,
         wait_for: Callable[[TextWorker, Sequence[str]], Awaitable[Outcome]],
         target_changed: Callable[[], None],
         vocabulary_changed: Callable[[Vocabulary], None],
     ) -> None:
-        self._memory = memory
-        self._latencies = latencies
-        self._parameters = parameters
-        self._now = now
-        self._log = log
+        self._parameters, self._now, self._log = shared.parameters, shared.now, shared.log
+        self._memory, self._latencies = shared.memory, shared.latencies
         self._wait_for = wait_for
         self._target_changed = target_changed
         self._vocabulary_changed = vocabulary_changed
@@ -131,8 +122,8 @@ class Desk:
         rows: Embeddings,
         embed_ms: float,
     ) -> None:
-        configured, vocabulary = self.configured, self._memory.vocabulary
-        assert configured is not None and vocabulary is not None
+        configured, words = self.configured, self._memory.words
+        assert configured is not None and words is not None
         parameters = self._parameters()
         negatives = rows[1:] if len(rows) > 1 else None
         found = ask(
@@ -140,7 +131,7 @@ class Desk:
             query,
             rows[0],
             negatives,
-            vocabulary=vocabulary,
+            words=words,
             calibration=configured.bundle.calibration,
             parameters=parameters,
         )
@@ -268,8 +259,10 @@ class Desk:
             current = self._memory.vocabulary
             assert current is not None
             vocabulary = extend(configured.bundle.vocabulary, current, names, rows)
+            bundle = configured.bundle
+            words = words_for(vocabulary, bundle.vocabulary, bundle.calibration)
             self._vocabulary_changed(vocabulary)
-            self._memory.vocabulary = vocabulary
+            self._memory.words = words
         finally:
             self._replacing = False
 

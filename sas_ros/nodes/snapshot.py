@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.nodes.words import Words
 from sas_ros.observation import Cloud, SceneFeatures
 from sas_ros.query import TextQuery
 
@@ -60,7 +61,7 @@ class Memory:
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._target: Target | None = None
-        self._vocabulary: Vocabulary | None = None
+        self._words: Words | None = None
         self._epoch = 0
         self._snapshots = 0
         self._targets = 0
@@ -78,15 +79,21 @@ class Memory:
             return self._target
 
     @property
-    def vocabulary(self) -> Vocabulary | None:
-        """The words that label every point, or None while the node is not configured."""
+    def words(self) -> Words | None:
+        """The labels in force and their competitors, or None while the node is not configured."""
         with self._lock:
-            return self._vocabulary
+            return self._words
 
-    @vocabulary.setter
-    def vocabulary(self, vocabulary: Vocabulary | None) -> None:
+    @words.setter
+    def words(self, words: Words | None) -> None:
         with self._lock:
-            self._vocabulary = vocabulary
+            self._words = words
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The labels in force, or None while the node is not configured."""
+        words = self.words
+        return words.labels if words is not None else None
 
     @property
     def epoch(self) -> int:

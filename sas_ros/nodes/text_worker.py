@@ -94,9 +94,7 @@ class TextWorker:
             return None
         return np.stack(known) if known else np.zeros((0, self._known.dim), np.float32)
 
-    def refusal(
-        self, texts: Sequence[str], vocabulary: Vocabulary | None = None
-    ) -> str | None:
+    def refusal(self, texts: Sequence[str], vocabulary: Vocabulary | None = None) -> str | None:
         """A sentence when a text is new and there is no encoder for it, else None."""
         if self._encoder is not None:
             return None

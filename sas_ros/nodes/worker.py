@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -19,7 +20,8 @@ class Worker(Generic[Item]):
         process: the work on one item.
         failed: called with the item and the exception that `process` let through; the thread
             goes on with the next item.
-        idle: called when the mailbox was nudged and holds nothing.
+        idle: called after a nudge of the mailbox.
+        max_rate: items started per second at most; 0 is no limit.
         name: of the thread, for stack dumps.
     """
 
@@ -30,12 +32,14 @@ class Worker(Generic[Item]):
         failed: Callable[[Item | None, BaseException], None],
         *,
         idle: Callable[[], None] | None = None,
+        max_rate: Callable[[], float] = lambda: 0.0,
         name: str = "perception",
     ) -> None:
         self._mailbox = mailbox
         self._process = process
         self._failed = failed
         self._idle = idle
+        self._max_rate = max_rate
         self._name = name
         self._thread: threading.Thread | None = None
         self._busy = threading.Event()
@@ -77,18 +81,23 @@ class Worker(Generic[Item]):
         return left_over
 
     def _run(self) -> None:
+        not_before = 0.0
         while not self._mailbox.closed:
-            item = self._mailbox.take()
-            if item is None and self._mailbox.closed:
-                return
-            self._busy.set()
-            try:
-                if item is not None:
-                    self._process(item)
-                elif self._idle is not None:
-                    self._idle()
-            except Exception as error:  # one bad cloud costs one frame, not the thread
-                self._failed(item, error)
-            finally:
-                self._busy.clear()
-                item = None  # let go of the cloud before waiting for the next
+            item = self._mailbox.take(not_before)
+            rate = self._max_rate()
+            if item is not None and rate > 0:
+                not_before = time.monotonic() + 1.0 / rate
+            self._step(item)
+            del item  # let go of the cloud before waiting for the next one
+
+    def _step(self, item: Item | None) -> None:
+        self._busy.set()
+        try:
+            if item is not None:
+                self._process(item)
+            elif self._idle is not None and not self._mailbox.closed:
+                self._idle()
+        except Exception as error:  # one bad cloud costs one frame, not the thread
+            self._failed(item, error)
+        finally:
+            self._busy.clear()

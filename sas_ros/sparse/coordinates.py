@@ -86,9 +86,7 @@ class _Index:
         keys = self.keys(cells)
         self._dense: torch.Tensor | None = None
         if volume <= min(_MAX_DENSE_CELLS, max(_DENSE_CELLS_PER_VOXEL * self.count, 2**20)):
-            self._dense = torch.full(
-                (volume,), self.count, dtype=torch.int32, device=cells.device
-            )
+            self._dense = torch.full((volume,), self.count, dtype=torch.int32, device=cells.device)
             self._dense[keys] = torch.arange(self.count, dtype=torch.int32, device=cells.device)
         else:
             self._sorted, self._order = torch.sort(keys)
@@ -175,14 +173,12 @@ class CoordinateManager:
         inputs = self._cells(in_stride, in_stride)
         outputs = self._cells(out_stride, in_stride)
         ratio = out_stride // in_stride
-        # An output cell is the floor of some input cell, so it lies at most ratio-1 below the bounds.
+        # An output cell is the floor of some input cell: at most ratio - 1 below the bounds.
         index = _Index(inputs, margin=kernel_size + ratio)
         offsets = kernel_offsets(kernel_size).to(inputs.device)
         deltas = (offsets * index.strides[1:]).sum(1)
         base = index.keys(outputs)
-        table = torch.empty(
-            (len(outputs), len(offsets)), dtype=torch.int32, device=inputs.device
-        )
+        table = torch.empty((len(outputs), len(offsets)), dtype=torch.int32, device=inputs.device)
         for k in range(len(offsets)):
             table[:, k] = index.rows(base + deltas[k])
         result = KernelMap(table, index.count)

@@ -30,7 +30,8 @@ def convolve(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
     Returns:
         (num_outputs, out) of the features' dtype.
     """
-    result: torch.Tensor = _Convolution.apply(features, kernel, kernel_map)  # type: ignore[no-untyped-call]
+    apply: Any = _Convolution.apply  # untyped in torch
+    result: torch.Tensor = apply(features, kernel, kernel_map)
     return result
 
 
@@ -103,7 +104,7 @@ class _Convolution(torch.autograd.Function):
     """Own backward: the gradient of the input is a convolution over the transposed map."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
     ) -> torch.Tensor:
         ctx.save_for_backward(features, kernel)
@@ -111,7 +112,7 @@ class _Convolution(torch.autograd.Function):
         return _forward(features, kernel, kernel_map)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         features, kernel = ctx.saved_tensors
         gradient = gradient.contiguous()
         features_gradient = kernel_gradient = None

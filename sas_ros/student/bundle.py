@@ -127,7 +127,9 @@ class StudentBundle:
         import torch
         from safetensors.torch import save_file
 
-        tensors = {f"{_MODEL_PREFIX}{k}": v.detach().cpu().contiguous() for k, v in self.weights.items()}
+        tensors = {
+            f"{_MODEL_PREFIX}{k}": v.detach().cpu().contiguous() for k, v in self.weights.items()
+        }
         tensors[_EMBEDDINGS] = torch.from_numpy(np.array(self.vocabulary.embeddings))
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -162,10 +164,11 @@ class StudentBundle:
         try:
             with safe_open(path, framework="pt") as file:
                 raw = (file.metadata() or {}).get(_METADATA_KEY)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
         except (SafetensorError, OSError, ValueError) as error:
             raise SasError(
-                f"{path} is no readable safetensors file ({error}); it may be cut off: copy it again."
+                f"{path} is no readable safetensors file ({error}); it may be cut off: "
+                "copy it again."
             ) from error
         if raw is None:
             raise SasError(
@@ -194,7 +197,9 @@ def _from_parts(path: Path, raw: str, tensors: dict[str, torch.Tensor]) -> Stude
     def entry(key: str, kind: type | tuple[type, ...]) -> Any:
         value = metadata.get(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise SasError(f"The entry {key!r} of the student {path} is missing or of a wrong kind.")
+            raise SasError(
+                f"The entry {key!r} of the student {path} is missing or of a wrong kind."
+            )
         return value
 
     embeddings = tensors.pop(_EMBEDDINGS).float().numpy()

@@ -24,7 +24,7 @@ from sas_ros.sparse import (
 
 @dataclass(frozen=True)
 class MinkUNetConfig:
-    """Shape of a MinkUNet: `stem` channels, 8 stage widths and 8 block counts (encoder, decoder)."""
+    """Shape of a MinkUNet: stem channels, widths and block counts of its 8 stages."""
 
     in_channels: int = 3
     out_channels: int = 512
@@ -158,4 +158,3 @@ def _stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
 
 def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-

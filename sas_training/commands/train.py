@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoder", default="minilm-l6-v2")
     parser.add_argument("--weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("--prompt", default="{}", help="template the words are put into")
+    parser.add_argument("--init", type=Path, help="student whose weights to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "cpu"))
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches")
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from sas_ros.language.encoder import load_encoder
+    from sas_ros.student.bundle import StudentBundle
+    from sas_ros.student.locate import find_student
     from sas_ros.student.minkunet import MinkUNetConfig, count_parameters
     from sas_training.distill.dataset import LabelledScans, SampleConfig
     from sas_training.distill.export import Recipe, export_student
@@ -56,9 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or arguments.output.stem
     encoder = load_encoder(arguments.text_encoder, weights=arguments.weights)
     words = WordBank(labels, encoder, arguments.prompt)
-    samples = SampleConfig(
-        voxel_size=arguments.voxel_size, scans_per_step=arguments.scans_per_step
-    )
+    samples = SampleConfig(voxel_size=arguments.voxel_size, scans_per_step=arguments.scans_per_step)
     scans = LabelledScans(
         arguments.data, labels, samples, steps=arguments.steps, seed=arguments.seed
     )
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
     )
     trainer = Trainer(scans, words, architecture, config, arguments.run or Path("runs") / name)
+    if arguments.init and not trainer.step:
+        trainer.start_from(StudentBundle.load(find_student(str(arguments.init))).network())
     if trainer.step:
         print(f"going on from step {trainer.step} of {config.steps}", file=sys.stderr)
     started = time.monotonic()
@@ -115,6 +118,7 @@ def _provenance(
         "supervision": "class labels of generated rooms; no distillation from 2D teachers",
         "data": "procedural rooms of sas_training.scenes.procedural; no real scans",
         "steps": trainer.step,
+        "started_from": str(arguments.init.name) if arguments.init else None,
         "scans_per_step": arguments.scans_per_step,
         "seed": arguments.seed,
         "minutes_of_last_run": round((time.monotonic() - started) / 60, 1),

@@ -39,16 +39,18 @@ def distort(points: Points, config: AugmentConfig, rng: np.random.Generator) -> 
     """(N, 3) float32, metres, z up, with the floor of the whole scan at z = 0; same order."""
     quarter = rng.random() < config.aligned
     yaw = rng.integers(4) * np.pi / 2 if quarter else rng.uniform(-np.pi, np.pi)
-    matrix = rotation_z(yaw) @ rotation_x(rng.normal(0, config.tilt / 2)) @ rotation_y(
-        rng.normal(0, config.tilt / 2)
+    matrix = (
+        rotation_z(yaw)
+        @ rotation_x(rng.normal(0, config.tilt / 2))
+        @ rotation_y(rng.normal(0, config.tilt / 2))
     )
     matrix = matrix * rng.uniform(1 - config.scale, 1 + config.scale, size=3)
     if rng.random() < 0.5:
         matrix[0] = -matrix[0]
-    moved = points @ matrix.T.astype(np.float32)
+    moved: npt.NDArray[np.floating] = points @ matrix.T.astype(np.float32)
     if config.elastic > 0 and rng.random() < 0.8:
         for granularity, share in ((0.4, 0.4), (1.6, 1.0)):
-            moved = moved + elastic_offsets(moved, granularity, share * config.elastic, rng)
+            moved = moved + elastic_offsets(moved.astype(np.float32), granularity, share * config.elastic, rng)
     moved = moved + rng.normal(0, rng.uniform(*config.jitter), size=moved.shape)
     moved[:, 2] += rng.uniform(-config.floor_jitter, config.floor_jitter)
     return np.asarray(moved, dtype=np.float32)

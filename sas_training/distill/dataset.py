@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class SampleConfig:
     crop: tuple[float, float] = (3.0, 4.5)
     whole: float = 0.2  # share of samples that are not cropped
     views: float = 0.25  # share of samples that are single depth frames
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class LabelledScans(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self._seed, step))
         parts = [self._sample(rng, batch) for batch in range(self._config.scans_per_step)]
-        return Batch(*(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)))
+        return Batch(
+            *(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+        )
 
     def _sample(
         self, rng: np.random.Generator, batch: int

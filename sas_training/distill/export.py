@@ -13,14 +13,14 @@ from sas_ros.language.calibration import Calibration
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.language.prompts import apply_prompt
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.matching import calibrate
+from sas_ros.matching import KnownPhrases, LabelledElements, calibrate, query_quality
 from sas_ros.observation import Cloud, Up
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.minkunet import MinkUNet
 from sas_training.commands.evaluate import evaluate, expand
 from sas_training.distill.dataset import read_labelled, voxel_labels
-from sas_training.distill.words import WordBank, evaluation_phrases
+from sas_training.distill.words import WordBank, calibration_phrases
 from sas_training.evaluation.labels import LabelSet
 
 STUFF = ("wall", "floor", "ceiling", "curtain", "shower curtain", "window")
@@ -82,11 +82,16 @@ def export_student(
         rooms = validation / "rooms" if (validation / "rooms").is_dir() else validation
         files = expand([rooms])
         segmenter = Segmenter(bundle, device="cpu")
-        bundle = replace(bundle, calibration=_calibrate(segmenter, files, encoder))
+        elements = _labelled_elements(segmenter, files)
+        phrases = _phrases(bundle, encoder)
+        bundle = replace(bundle, calibration=calibrate(elements, bundle.vocabulary, phrases))
+        quality = query_quality(elements, bundle.vocabulary, phrases, bundle.calibration)
         score = evaluate(segmenter, files, recipe.labels.name, _up())
         metrics = {
             "held_out_rooms": len(files),
             "held_out_miou_present": round(score["miou_present"], 4),
+            "query_f1": round(quality.f1, 4),
+            "query_not_found": round(quality.not_found, 4),
             "calibration": bundle.calibration.to_metadata(),
         }
         bundle = replace(bundle, provenance={**provenance, "metrics": metrics})
@@ -98,32 +103,31 @@ def _up() -> Up:
     return Up(np.array([0.0, 0.0, 1.0]), "parameter")
 
 
-def _calibrate(segmenter: Segmenter, files: list[Path], encoder: TextEncoder) -> Calibration:
-    """Temperature and threshold that suit the phrases of `evaluation_phrases` on these rooms."""
-    bundle = segmenter.bundle
-    features, labels = [], []
+def _labelled_elements(segmenter: Segmenter, files: list[Path]) -> LabelledElements:
+    """Voxels of the first rooms, with the majority label of their points."""
+    features, labels, scenes = [], [], []
     voxels = 0
-    for path in files:
+    for number, path in enumerate(files):
         points, truth = read_labelled(path)
         scene = segmenter.segment(Cloud(points), _up())
         majority = voxel_labels(
             scene.element_of_point.astype(np.int64),
             truth,
-            len(bundle.vocabulary),
+            len(segmenter.bundle.vocabulary),
             len(scene.positions),
         )
-        known = majority != 255
-        features.append(scene.features[torch.from_numpy(known)])
-        labels.append(majority[known])
-        voxels += int(known.sum())
+        features.append(scene.features)
+        labels.append(majority)
+        scenes.append(np.full(len(majority), number))
+        voxels += len(majority)
         if voxels > _CALIBRATION_VOXELS:
             break
-    names = list(bundle.vocabulary.names)
-    phrases = [
-        (
-            encoder.encode([apply_prompt(bundle.prompt, phrase)])[0],
-            tuple(names.index(name) for name in classes),
-        )
-        for phrase, classes in evaluation_phrases()
-    ]
-    return calibrate(torch.cat(features), np.concatenate(labels), bundle.vocabulary, phrases)
+    return LabelledElements(torch.cat(features), np.concatenate(labels), np.concatenate(scenes))
+
+
+def _phrases(bundle: StudentBundle, encoder: TextEncoder) -> KnownPhrases:
+    names = bundle.vocabulary.names
+    phrases = calibration_phrases()
+    texts = [apply_prompt(bundle.prompt, phrase) for phrase, _ in phrases]
+    meant = [frozenset(names.index(word) for word in words) for _, words in phrases]
+    return KnownPhrases(encoder.encode(texts), meant)

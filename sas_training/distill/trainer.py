@@ -81,7 +81,10 @@ class Trainer:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
         self._counts = torch.ones(len(words.names), dtype=torch.float64)
         self._fingerprint = json.dumps(
-            {"train": {**asdict(config), "workers": 0, "device": ""}, "net": architecture.to_dict()},
+            {
+                "train": {**asdict(config), "workers": 0, "device": ""},
+                "net": architecture.to_dict(),
+            },
             sort_keys=True,
         )
         self.step = 0
@@ -94,6 +97,17 @@ class Trainer:
         network = self._average.module
         assert isinstance(network, MinkUNet)
         return network
+
+    def start_from(self, network: MinkUNet) -> None:
+        """Begin with the weights of a trained network instead of random ones.
+
+        Raises:
+            SasError: it has another shape.
+        """
+        if network.config != self.network.config:
+            raise SasError("The student to start from has another architecture than this run.")
+        self.network.load_state_dict(network.state_dict())
+        self.averaged.load_state_dict(network.state_dict())
 
     def steps(self) -> Iterator[int]:
         """Train; yields the number of the step just done. Checkpoints on the way and at the end,
@@ -120,7 +134,9 @@ class Trainer:
         self.network.train()
         labels = batch.labels.to(self._device)
         known = torch.nonzero(labels != 255).squeeze(1)
-        self._counts += torch.bincount(batch.labels[batch.labels != 255], minlength=len(self._counts))
+        self._counts += torch.bincount(
+            batch.labels[batch.labels != 255], minlength=len(self._counts)
+        )
         rng = np.random.default_rng((config.seed, 1, self.step))
         texts = torch.from_numpy(self._words.draw(rng)).to(self._device)
         manager = CoordinateManager(batch.coordinates.to(self._device))

@@ -31,7 +31,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["sas_student"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
     for key, value in changes.items():
         if value is None:
             del metadata[key]

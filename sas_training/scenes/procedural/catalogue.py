@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "open wardrobe":    Kind(storage.open_wardrobe,     (0.80, 1.60), (0.50, 0.62), (1.70, 2.20)),
     "bookshelf":        Kind(storage.bookshelf,         (0.50, 1.80), (0.24, 0.42), (1.10, 2.30)),
     "low bookshelf":    Kind(storage.bookshelf,         (0.60, 1.60), (0.25, 0.40), (0.60, 1.10)),
-    "shelf":            Kind(storage.rack,              (0.60, 1.40), (0.30, 0.55), (1.00, 2.00)),
+    "shelf":            Kind(storage.rack,              (0.60, 2.00), (0.30, 0.55), (1.00, 2.20)),
     "dresser":          Kind(storage.dresser,           (0.70, 1.50), (0.42, 0.55), (0.70, 1.20)),
     "nightstand":       Kind(storage.nightstand,        (0.35, 0.60), (0.32, 0.45), (0.42, 0.65)),
     "tv stand":         Kind(storage.tv_stand,          (0.90, 1.90), (0.35, 0.50), (0.38, 0.62)),

@@ -229,6 +229,52 @@ def bicycle(rng: Rng, s: float = 1.0) -> Piece:
     return piece.add(tube((0.4, -0.25, 1.0), (0.4, 0.25, 1.0), 0.015), cushion(0.25, 0.14, 0.07, rng, -0.2, 0, 0.92))
 
 
+def box_stack(rng: Rng, s: float = 1.0) -> Piece:
+    """Heap of cartons, some askew, as in a move or a store room."""
+    w, d = between(rng, 0.4, 1.0), between(rng, 0.35, 0.6)
+    piece, top = _thing("boxes", w, d, 0.4, rng), 0.0
+    for x in (-w / 4, w / 4):
+        z = 0.0
+        for _ in range(int(rng.integers(1, 5))):
+            bw, bd, bh = w * between(rng, 0.35, 0.55), d * between(rng, 0.6, 1.0), between(rng, 0.15, 0.42)
+            piece.add(box(bw, bd, bh).turned(between(rng, -0.25, 0.25)).moved(x, 0, z), color=pick(rng, WOODS))
+            z += bh
+        top = max(top, z)
+    piece.h = top
+    return piece
+
+
+def machine(rng: Rng, s: float = 1.0) -> Piece:
+    """Copier, server, cart, workbench tool: a block with steps and knobs."""
+    w, d, h = between(rng, 0.4, 0.9), between(rng, 0.4, 0.7), between(rng, 0.6, 1.3)
+    piece = _thing("copier", w, d, h, rng).add(box(w, d, h * 0.6), box(w * 0.9, d * 0.8, h * 0.25, 0, 0, h * 0.6))
+    for _ in range(int(rng.integers(2, 6))):
+        size = between(rng, 0.1, 0.35)
+        piece.add(box(size, size, between(rng, 0.05, 0.3), between(rng, -0.4, 0.4) * w, between(rng, -0.4, 0.4) * d, h * between(rng, 0.3, 0.8)))
+    return piece
+
+
+def partition(rng: Rng, s: float = 1.0) -> Piece:
+    """Folding screen, room divider or easel."""
+    w, h = between(rng, 0.8, 1.6), between(rng, 1.1, 1.8)
+    piece = _thing("room divider", w, 0.35, h, rng)
+    count = int(rng.integers(1, 4))
+    for k in range(count):
+        leaf = box(w / count, 0.04, h).turned(0.3 * (-1) ** k if count > 1 else 0.0)
+        piece.add(leaf.moved(w * ((k + 0.5) / count - 0.5)))
+    return piece.add(box(0.05, 0.35, 0.04, -w / 2), box(0.05, 0.35, 0.04, w / 2))
+
+
+def heap(rng: Rng, s: float = 1.0) -> Piece:
+    """Irregular heap: laundry, coats, bedding, bags on each other."""
+    w, d, h = between(rng, 0.5, 1.1), between(rng, 0.4, 0.8), between(rng, 0.25, 0.9)
+    piece = _thing("clothes", w, d, h, rng)
+    for _ in range(int(rng.integers(2, 6))):
+        part = lump(w * between(rng, 0.4, 0.8), d * between(rng, 0.4, 0.8), h * between(rng, 0.4, 0.9), rng, square=0.7, rough=0.22, detail=14)
+        piece.add(part.moved(between(rng, -0.25, 0.25) * w, between(rng, -0.25, 0.25) * d, 0.0), color=pick(rng, FABRICS))
+    return piece
+
+
 Maker = Callable[..., Piece]
 
 # What may lie where, with weights. A maker takes (rng, scale).
@@ -241,7 +287,8 @@ ON_TOP: dict[str, tuple[tuple[Maker, float], ...]] = {
 }  # fmt: skip
 FLOOR: tuple[tuple[Maker, float], ...] = (
     (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1), (floor_lamp, 1.5),
-    (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.3), (bicycle, 0.15), (computer, 0.5), (soft, 0.4), (toy, 0.5),
+    (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2), (computer, 0.5), (soft, 0.4), (toy, 0.5),
+    (box_stack, 4), (machine, 2.2), (partition, 1.5), (heap, 2.5),
 )  # fmt: skip
 
 

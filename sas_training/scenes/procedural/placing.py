@@ -11,7 +11,7 @@ from . import catalogue, clutter
 from .furniture import Rng, between, chance
 from .model import BED, CHAIR, COUNTER, DESK, IGNORED, SOFA, Color, Piece, RoomObject, Surface
 from .plan import Cell, Plan, Rect, Side, overlaps
-from .primitives import Mesh, merge
+from .primitives import Mesh
 
 Block = tuple[float, float, float, float, float, float]
 
@@ -49,6 +49,7 @@ class Placer:
         self.plan = plan
         self.objects: list[RoomObject] = []
         self.taken: list[Block] = []
+        self.clear: list[Block] = []  # no furniture here, but somebody may walk through
         self.placed: list[Placed] = []
         self._instances = 0
 
@@ -58,31 +59,28 @@ class Placer:
 
     def free(self, rect: Rect, low: float, high: float, ignore: Sequence[int] = ()) -> bool:
         """Whether the box over `rect` from `low` to `high` touches nothing that is taken."""
+        boxes = [box for k, box in enumerate(self.taken) if k not in ignore] + self.clear
         return not any(
             low < box[5] - 0.01 and box[4] < high - 0.01 and overlaps(rect, box[:4], 0.01)
-            for k, box in enumerate(self.taken)
-            if k not in ignore
+            for box in boxes
         )
 
     def put(self, piece: Piece, x: float, y: float, z: float, yaw: float, solid: bool = True) -> Placed:
         """Put a piece somewhere without asking; every differently named part is an instance."""
-        groups: dict[tuple[str, int, int], list[Mesh]] = {}
-        first: dict[tuple[str, int, int], tuple[Color, float]] = {}
         instances: dict[tuple[str, int], int] = {}
         for part in piece.parts:
             own = part.name == piece.name and part.label == piece.label
-            # Ignored extras (pillows, clothes) are things of their own; a counter's slabs are not.
-            key = (part.name, part.label) if own or part.label != IGNORED else (part.name, -len(instances))
+            if own or part.label != IGNORED:
+                key = (part.name, part.label)
+            else:  # pillows and clothes are things of their own, the slabs of a counter are not
+                key = (part.name, -1 - len(instances))
             if key not in instances:
                 self._instances += 1
                 instances[key] = self._instances
-            group = (part.name, part.label, instances[key] * 1000 + hash_color(part.color, part.seen))
-            groups.setdefault(group, []).append(part.mesh)
-            first.setdefault(group, (part.color, part.seen))
-        for (name, label, code), meshes in groups.items():
-            color, seen = first[(name, label, code)]
-            mesh = merge(meshes).turned(yaw).moved(x, y, z)
-            self.objects.append(RoomObject(mesh, label, code // 1000, name, color, seen))
+            mesh = part.mesh.turned(yaw).moved(x, y, z)
+            self.objects.append(
+                RoomObject(mesh, part.label, instances[key], part.name, part.color, part.seen)
+            )
         block = -1
         if solid:
             block = len(self.taken)
@@ -96,16 +94,36 @@ class Placer:
         cell: Cell,
         name: str | Piece,
         sides: Sequence[Side] | None = None,
-        tries: int = 14,
+        tries: int = 16,
         gap: tuple[float, float] = (0.0, 0.07),
         front: float = 0.0,
         turn: float = 0.03,
     ) -> Placed | None:
         """Try to put a piece with its back to a wall; `front` metres before it must be free too."""
-        rng = self.rng
         runs = list(sides) if sides is not None else [*cell.sides, *cell.ledges]
+        longest = max(run.length for run in runs) - 0.05
+        if not isinstance(name, str):
+            return self._slide(cell, name, runs, tries, gap, front, turn)
+        for share in (1.0, 0.7, 0.5):  # a smaller one may still find a place
+            piece = catalogue.make(name, self.rng, longest * share)
+            placed = self._slide(cell, piece, runs, tries, gap, front * share, turn)
+            if placed is not None:
+                return placed
+        return None
+
+    def _slide(
+        self,
+        cell: Cell,
+        piece: Piece,
+        runs: Sequence[Side],
+        tries: int,
+        gap: tuple[float, float],
+        front: float,
+        turn: float,
+    ) -> Placed | None:
+        """Try positions along the given walls; in the second half further into the room."""
+        rng = self.rng
         lengths = np.array([run.length for run in runs])
-        piece = catalogue.make(name, rng, float(lengths.max()) - 0.05) if isinstance(name, str) else name
         for attempt in range(tries):
             side = runs[int(rng.choice(len(runs), p=lengths / lengths.sum()))]
             room = side.length - piece.w
@@ -121,13 +139,13 @@ class Placer:
                 continue
             off = piece.d / 2 + 0.015 + between(rng, *gap) + (0.22 if attempt > tries // 2 else 0.0)
             x, y = side.at(along, off)
-            yaw = side.yaw + float(rng.normal(0, turn))
             rect = footprint(piece, x, y, side.yaw)
+            if not cell.holds(rect, 0.04):
+                continue
             xf, yf = side.at(along, off + front / 2)
             grown = Piece(piece.name, piece.label, piece.w, piece.d + front, piece.h)
-            reach = footprint(grown, xf, yf, side.yaw)
-            if cell.holds(rect, 0.04) and self.free(reach, 0.0, piece.h):
-                return self.put(piece, x, y, 0.0, yaw)
+            if self.free(footprint(grown, xf, yf, side.yaw), 0.0, piece.h):
+                return self.put(piece, x, y, 0.0, side.yaw + float(rng.normal(0, turn)))
         return None
 
     def inside(
@@ -202,21 +220,34 @@ class Placer:
     ) -> None:
         rng = self.rng
         area = max(surface.w, 0.01) * max(surface.d, 0.01)
-        count = int(rng.poisson(min(12.0, amount * surface.mess * (0.5 + 5.5 * area))))
+        count = int(rng.poisson(min(26.0, amount * surface.mess * (1.0 + 14.0 * area))))
         spots: list[tuple[float, float, float]] = []
         for _ in range(count):
-            piece = clutter.choose(rng, table)(rng, between(rng, 0.6, 1.0))
+            piece = clutter.choose(rng, table)(rng, between(rng, 0.7, 1.25))
             turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
             reach = min(piece.w, piece.d) / 2
             if piece.h > surface.free or 2 * reach > surface.d * 1.15:
-                continue
+                piece = clutter.choose(rng, table)(rng, 0.5)
+                reach = min(piece.w, piece.d) / 2
+                if piece.h > surface.free or 2 * reach > surface.d * 1.15:
+                    continue
             x = surface.x + between(rng, -0.5, 0.5) * max(surface.w - 2 * reach, 0.0)
             y = surface.y + between(rng, -0.5, 0.5) * max(surface.d - 2 * reach, 0.0)
-            if any((x - px) ** 2 + (y - py) ** 2 < (0.8 * (reach + r)) ** 2 for px, py, r in spots):
+            if any((x - px) ** 2 + (y - py) ** 2 < (0.5 * (reach + r)) ** 2 for px, py, r in spots):
                 continue
             spots.append((x, y, reach))
             wx, wy = placed.at(x, y)
             self.put(piece, wx, wy, placed.z + surface.z, placed.yaw + turned, solid=False)
+
+    def filled(self, cell: Cell) -> float:
+        """Share of the cell's floor that solid furniture covers."""
+        covered = 0.0
+        for placed in self.placed:
+            if placed.block >= 0 and placed.z == 0.0 and placed.piece.h > 0.2:
+                x0, y0, x1, y1 = self.taken[placed.block][:4]
+                if cell.rect[0] - 0.1 <= x0 and cell.rect[1] - 0.1 <= y0 and x1 <= cell.rect[2] + 0.1:
+                    covered += (x1 - x0) * (y1 - y0) if y1 <= cell.rect[3] + 0.1 else 0.0
+        return covered / max(cell.area, 0.1)
 
     def litter(self, cell: Cell, count: int) -> None:
         """Put things on the floor, mostly at walls and beside furniture."""
@@ -224,9 +255,9 @@ class Placer:
         for _ in range(count):
             piece = clutter.choose(rng, clutter.FLOOR)(rng)
             if chance(rng, 0.7):
-                self.against(cell, piece, tries=5, gap=(0.0, 0.25), turn=0.4)
+                self.against(cell, piece, tries=8, gap=(0.0, 0.25), turn=0.4)
             else:
-                self.inside(cell, piece, tries=4, margin=0.02, anywhere=True)
+                self.inside(cell, piece, tries=6, margin=0.02, anywhere=True)
 
     def clutter_all(self, amount: float) -> None:
         """Scatter small things over everything placed so far, suited to each piece."""
@@ -247,8 +278,3 @@ def wall_rect(side: Side, along: float, w: float, deep: float) -> Rect:
     """Rectangle in front of a part of a wall, `deep` metres into the room."""
     a, b = side.at(along - w / 2, 0.0), side.at(along + w / 2, deep)
     return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
-
-
-def hash_color(color: Color, seen: float) -> int:
-    """Small code (0..999) that separates meshes of one instance by look; stable across runs."""
-    return (color[0] * 7 + color[1] * 13 + color[2] * 29 + int(seen * 100) * 31) % 1000

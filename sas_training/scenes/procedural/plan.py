@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .furniture import Rng, between, chance
-from .primitives import Array, Mesh, box, merge
+from .primitives import Array, Mesh, box, grid_triangles, merge, wave
 
 Rect = tuple[float, float, float, float]
 
@@ -180,11 +180,9 @@ def floor_mesh(rect: Rect, z: float, thick: float, rng: Rng, uneven: float) -> M
     xs, ys = np.linspace(x0, x1, 12), np.linspace(y0, y1, 12)
     u, v = np.meshgrid(xs, ys, indexing="ij")
     flat: Array = np.stack([u.ravel(), v.ravel(), np.full(u.size, z)], 1).astype(np.float32)
-    from .primitives import _grid_triangles, wave
-
     if uneven:
         flat[:, 2] += uneven * wave(flat, rng, 2.5)
-    return Mesh(flat, _grid_triangles(12, 12))
+    return Mesh(flat, grid_triangles(12, 12))
 
 
 def draw_plan(rng: Rng, kind: str, size: tuple[float, float], annexes: tuple[str, ...]) -> Plan:

@@ -96,7 +96,7 @@ def box(w: float, d: float, h: float, x: float = 0.0, y: float = 0.0, z: float =
     return Mesh(_BOX_CORNERS * size + at, _BOX_TRIANGLES)
 
 
-def _grid_triangles(rows: int, columns: int, closed: bool = False) -> Array:
+def grid_triangles(rows: int, columns: int, closed: bool = False) -> Array:
     """Triangles of a rows x columns vertex grid; `closed` joins the last column to the first."""
     spans = columns if closed else columns - 1
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(spans), indexing="ij")
@@ -122,7 +122,7 @@ def lathe(
     vertices[..., 2] = rz[:, None, 1]
     at = np.array((x, y, z), np.float32)
     return Mesh(
-        (vertices.reshape(-1, 3) + at).astype(np.float32), _grid_triangles(len(rz), sides, True)
+        (vertices.reshape(-1, 3) + at).astype(np.float32), grid_triangles(len(rz), sides, True)
     )
 
 
@@ -151,7 +151,7 @@ def tube(start: Vector, end: Vector, radius: float, sides: int = 6) -> Mesh:
     v = np.cross(axis, u)
     angle = np.arange(sides) * (2 * np.pi / sides)
     ring = radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
-    return Mesh(np.concatenate([a + ring, b + ring]).astype(np.float32), _grid_triangles(2, sides, True))
+    return Mesh(np.concatenate([a + ring, b + ring]).astype(np.float32), grid_triangles(2, sides, True))
 
 
 def lump(
@@ -190,7 +190,7 @@ def lump(
         xyz = xyz * (1 + rough * wave(xyz.astype(np.float32), rng, 1.6)[:, None])
     xyz = xyz * (w / 2, d / 2, h / 2) + (x, y, z + h / 2)
     xyz[:, 2] = np.maximum(xyz[:, 2], z)
-    return Mesh(xyz.astype(np.float32), _grid_triangles(rows, detail, True))
+    return Mesh(xyz.astype(np.float32), grid_triangles(rows, detail, True))
 
 
 def cushion(
@@ -229,7 +229,7 @@ def drape(
     zs = z + bumps * np.abs(rough.reshape(u.shape)) - np.minimum(over, drop)
     return Mesh(
         np.stack([xs.ravel(), ys.ravel(), zs.ravel()], 1).astype(np.float32),
-        _grid_triangles(len(us), len(vs)),
+        grid_triangles(len(us), len(vs)),
     )
 
 
@@ -254,7 +254,7 @@ def hanging_sheet(
         [np.broadcast_to(us, ys.shape) + x, ys + y, np.broadcast_to(heights[:, None], ys.shape) + z],
         -1,
     )
-    return Mesh(vertices.reshape(-1, 3).astype(np.float32), _grid_triangles(rows, columns))
+    return Mesh(vertices.reshape(-1, 3).astype(np.float32), grid_triangles(rows, columns))
 
 
 def prism(outline: Sequence[tuple[float, float]], h: float, z: float = 0.0) -> Mesh:
@@ -264,7 +264,7 @@ def prism(outline: Sequence[tuple[float, float]], h: float, z: float = 0.0) -> M
     bottom = np.column_stack([flat, np.full(count, z, np.float32)])
     top = np.column_stack([flat, np.full(count, z + h, np.float32)])
     fan = np.array([(0, k, k + 1) for k in range(1, count - 1)], np.int32)
-    sides = _grid_triangles(2, count, True)
+    sides = grid_triangles(2, count, True)
     return Mesh(
         np.concatenate([bottom, top]).astype(np.float32),
         np.concatenate([fan[:, ::-1], fan + count, sides]),

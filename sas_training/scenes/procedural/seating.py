@@ -104,7 +104,7 @@ def armchair(rng: Rng, w: float, d: float, h: float, name: str = "armchair", lab
     piece = Piece(name, label, w, d, h, color=pick(rng, FABRICS))
     seat, foot = between(rng, 0.38, 0.46), between(rng, 0.0, 0.14)
     if foot > 0.04:
-        piece.add(legs(rng, w, d, foot, 0.045), color=pick(rng, WOODS))
+        piece.add(legs(rng, w * 0.8, d * 0.8, foot + 0.02, 0.05), color=pick(rng, WOODS))
     if chance(rng, 0.3):  # tub: half a ring round the seat
         arc = np.linspace(-0.15 * np.pi, 1.15 * np.pi, 11)
         for a in arc:
@@ -135,7 +135,7 @@ def stool(rng: Rng, w: float, d: float, h: float, name: str = "stool") -> Piece:
     if chance(rng, 0.3):
         piece.add(cylinder(0.025, h), cylinder(r * 0.95, 0.025, sides=12))
     else:
-        piece.add(legs(rng, w * 0.8, d * 0.8, h - 0.02, 0.03, 0.0, between(rng, 0.0, 0.05)))
+        piece.add(legs(rng, w * 0.68, d * 0.68, h - 0.02, 0.03, 0.0, between(rng, 0.0, 0.05)))
         if chance(rng, 0.6):
             z = between(rng, 0.12, 0.3)
             piece.add(*[box(w * 0.7, 0.02, 0.02, 0, sy * d * 0.34, z) for sy in (-1, 1)])
@@ -214,7 +214,7 @@ def sofa(rng: Rng, w: float, d: float, h: float, name: str = "sofa") -> Piece:
             x = sx * (w - arm) / 2
             piece.add(cushion(arm, d, style["arm_h"] - style["foot"], rng, x, 0, style["foot"], 0.03))
     if style["foot"] > 0.05:
-        piece.add(legs(rng, w, d, style["foot"], 0.05), color=pick(rng, WOODS))
+        piece.add(legs(rng, w * 0.94, d * 0.88, style["foot"] + 0.04, 0.05), color=pick(rng, WOODS))
     _sofa_mess(rng, piece, w - 2 * arm, d, style["seat"])
     return piece.top(style["seat"] + 0.05, mess=0.35, free=0.35)
 

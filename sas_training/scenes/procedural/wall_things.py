@@ -179,6 +179,20 @@ def wall_shelf(rng: Rng, w: float, d: float) -> Piece:
     return piece
 
 
+def built_in(rng: Rng, w: float, d: float, h: float) -> Piece:
+    """Part of the house that is no plain wall: fireplace, panelling, duct, beam; ignored."""
+    piece = Piece("built-in structure", IGNORED, w, d, h, color=pick(rng, WOODS + PAINTS))
+    if chance(rng, 0.5) and d > 0.15:  # a niche or fireplace
+        side = w * between(rng, 0.15, 0.3)
+        low = h * between(rng, 0.0, 0.3)
+        piece.add(*[box(side, d, h, s * (w - side) / 2) for s in (-1, 1)])
+        piece.add(box(w, d, max(low, 0.05)), box(w, d, h * 0.3, z=h * 0.7), box(w, 0.03, h, 0, -d / 2))
+    else:
+        piece.add(box(w, d, h))
+        piece.add(*[box(w * 0.98, d + 0.03, 0.04, z=float(z)) for z in np.arange(0.3, h, between(rng, 0.3, 0.9))])
+    return piece.top(mess=0.8) if h < 1.6 else piece
+
+
 def wall_clutter(rng: Rng) -> Piece:
     """Small things on a wall: switches, clocks, hooks with coats, dispensers, air conditioners."""
     style = int(rng.integers(5))

@@ -1,0 +1,154 @@
+"""Measures a running node from outside, as its users meet it: real process, real middleware."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sas_ros.errors import SasError
+from sas_ros.nodes.transport import use_large_cloud_profile
+from sas_ros.observation import Cloud
+
+START_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
+
+
+def bench_node(
+    cloud: Cloud, *, student: str, rounds: int, queries: int, up: str
+) -> dict[str, float | int | str]:
+    """Latency of clouds and queries, and memory, of a node started for the purpose.
+
+    Args:
+        cloud: published again and again, one at a time.
+        student: name or path of the student.
+        rounds: clouds that are timed, after two to warm up.
+        queries: questions of each kind that are timed while the network runs.
+        up: the node's parameter of that name.
+
+    Returns:
+        Milliseconds `cloud_to_labels_p50/p95`, `query_known_p50/p95`, `query_new_p50/p95`, and
+        `rss_mb` of the node after all that.
+
+    Raises:
+        SasError: the node did not come up or did not answer.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sas-bench-log-"))
+    command = [sys.executable, "-m", "sas_ros.nodes.perception_node", "--ros-args"]
+    command += ["-r", "__ns:=/sas", "-p", f"student:={student}", "-p", f"up:='{up}'"]
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            return _Bench(cloud, process).measure(rounds, queries)
+        except SasError as error:
+            tail = Path(log.name).read_text(errors="replace").splitlines()[-10:]
+            raise SasError(f"{error} Its log ends: " + "\n".join(tail)) from error
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+class _Bench:
+    def __init__(self, cloud: Cloud, process: subprocess.Popen[bytes]) -> None:
+        use_large_cloud_profile()  # before rclpy loads the middleware
+        import rclpy
+        from rclpy.node import Node
+        from rclpy.qos import QoSProfile
+        from sas_msgs.srv import Query
+        from sensor_msgs.msg import PointCloud2, PointField
+
+        from sas_ros.clouds import write_cloud
+
+        rclpy.init()
+        self._rclpy, self._query, self._process = rclpy, Query, process
+        self._node = Node("bench", namespace="sas")
+        profile = QoSProfile(depth=1)
+        self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
+        self._node.create_subscription(PointCloud2, "labeled_points", self._labelled, profile)
+        self._client = self._node.create_client(Query, "query")
+        self._message = write_cloud(PointCloud2, PointField, cloud.header, cloud)
+        self._arrived = 0
+
+    def measure(self, rounds: int, queries: int) -> dict[str, float | int | str]:
+        try:
+            self._wait(lambda: self._publisher.get_subscription_count() > 0, START_SECONDS)
+            self._wait(self._client.service_is_ready, START_SECONDS)
+            clouds = [self._cloud() for _ in range(rounds + 2)][2:]
+            # A second cloud is always under way, so that the network never rests.
+            known = [self._ask("chair", busy=True) for _ in range(queries)]
+            words = [f"thing number {number} of the bench" for number in range(queries)]
+            new = [self._ask(word, busy=True) for word in words]
+            return {
+                **_percentiles("cloud_to_labels", clouds),
+                **_percentiles("query_known", known),
+                **_percentiles("query_new", new),
+                "rss_mb": round(_resident_bytes(self._process.pid) / 2**20),
+                "points": int(self._message.width * self._message.height),
+            }
+        finally:
+            self._node.destroy_node()
+            self._rclpy.try_shutdown()
+
+    def _labelled(self, _message: Any) -> None:
+        self._arrived += 1
+
+    def _cloud(self) -> float:
+        """Publish one cloud and wait for its labels; milliseconds."""
+        before = self._arrived
+        started = time.perf_counter()
+        self._publish()
+        self._wait(lambda: self._arrived > before, ANSWER_SECONDS)
+        return (time.perf_counter() - started) * 1e3
+
+    def _publish(self) -> None:
+        self._message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(self._message)
+
+    def _ask(self, text: str, *, busy: bool) -> float:
+        """Ask once, with a fresh cloud before it when the network is to be busy; milliseconds."""
+        if busy:
+            self._publish()
+            # Let the node take the cloud first: the question has to meet a running network.
+            self._rclpy.spin_once(self._node, timeout_sec=0.02)
+        request = self._query.Request(text=text)
+        started = time.perf_counter()
+        future = self._client.call_async(request)
+        self._wait(future.done, ANSWER_SECONDS)
+        return (time.perf_counter() - started) * 1e3
+
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self._process.poll() is not None:
+                raise SasError(f"The node ended with code {self._process.returncode}.")
+            if time.monotonic() > deadline:
+                raise SasError(f"The node did not answer within {seconds:g} s.")
+            self._rclpy.spin_once(self._node, timeout_sec=0.05)
+
+
+def _percentiles(name: str, milliseconds: Sequence[float]) -> dict[str, float]:
+    return {
+        f"{name}_p50_ms": round(float(np.percentile(milliseconds, 50)), 1),
+        f"{name}_p95_ms": round(float(np.percentile(milliseconds, 95)), 1),
+    }
+
+
+def _resident_bytes(pid: int) -> int:
+    """Resident memory of a process (Linux)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

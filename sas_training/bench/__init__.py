@@ -1,0 +1,1 @@
+"""Measurements: ours, the alternative where there is one, and the physical floor, in one run."""

@@ -1,0 +1,16 @@
+"""Furnished rooms made from a seed, and a simulated depth camera that walks through them."""
+
+from .camera import RoomRays, render_view, scan_room, view_room
+from .model import LabelledScan, Room, RoomObject
+from .rooms import make_room
+
+__all__ = [
+    "LabelledScan",
+    "Room",
+    "RoomObject",
+    "RoomRays",
+    "make_room",
+    "render_view",
+    "scan_room",
+    "view_room",
+]

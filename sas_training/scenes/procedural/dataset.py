@@ -1,0 +1,122 @@
+"""Writing generated rooms to disk: the same bytes for the same seed, resumable, in parallel."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sas_ros.errors import SasError
+from sas_ros.files import atomic_path
+
+from .camera import RoomRays, scan_room, view_room
+from .model import LabelledScan
+from .rooms import make_room
+
+MOST_POINTS = 60_000
+MOST_VIEW_POINTS = 20_000
+
+
+def room_path(out: Path, index: int) -> Path:
+    """File of the fused scan of a room."""
+    return out / "rooms" / f"room-{index:06d}.npz"
+
+
+def view_path(out: Path, index: int, view: int) -> Path:
+    """File of a single depth frame of a room."""
+    return out / "views" / f"room-{index:06d}-view{view}.npz"
+
+
+def write_scan(path: Path, scan: LabelledScan) -> None:
+    """Write a scan as npz: points float32, labels uint8, instances uint16, colors uint8, names."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(
+            stream,
+            points=scan.points.astype(np.float32),
+            labels=scan.labels.astype(np.uint8),
+            instances=scan.instances.astype(np.uint16),
+            colors=scan.colors.astype(np.uint8),
+            names=np.array(scan.names, dtype=np.str_),
+        )
+
+
+def read_scan(path: Path) -> LabelledScan:
+    """Read a file of `write_scan`; raises SasError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return LabelledScan(
+                points=stored["points"].astype(np.float32),
+                labels=stored["labels"].astype(np.int64),
+                instances=stored["instances"].astype(np.int32),
+                colors=stored["colors"],
+                names=tuple(str(name) for name in stored["names"]),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise SasError(f"{path} is no scan of a generated room: {error}.") from error
+
+
+def write_room(index: int, *, out: Path, seed: int) -> bool:
+    """Make, scan and write room `index`; returns False when its files exist already.
+
+    The chance of a room depends on `seed` and `index` alone, so neither the number of workers nor
+    an interruption changes a byte.
+    """
+    rng = np.random.default_rng([seed, index])
+    views = 1 + int(rng.integers(2))
+    paths = [view_path(out, index, k) for k in range(views)]
+    # The fused scan is written last: where it exists, the views do too.
+    if room_path(out, index).exists() and all(path.exists() for path in paths):
+        return False
+    room = make_room(rng)
+    rays = RoomRays(room)
+    scan = scan_room(room, rng, rays=rays, most=MOST_POINTS)
+    for path in paths:
+        write_scan(path, view_room(room, rng, rays=rays, most=MOST_VIEW_POINTS))
+    write_scan(room_path(out, index), scan)
+    return True
+
+
+def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2) -> int:
+    """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
+
+    Returns how many rooms were made in this run. Raises SasError for impossible numbers.
+    """
+    if rooms < 1 or workers < 1:
+        raise SasError(f"{rooms} rooms with {workers} workers cannot be made; both must be 1 or more.")
+    from tqdm import tqdm
+
+    out = Path(out)
+    job = partial(write_room, out=out, seed=seed)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if workers == 1:
+        made = sum(tqdm(map(job, range(rooms)), total=rooms, unit="room"))
+    else:
+        # A forked child would inherit the thread pools of whatever the parent has loaded.
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(workers) as pool:
+            answers = pool.imap_unordered(job, range(rooms), chunksize=2)
+            made = sum(tqdm(answers, total=rooms, unit="room"))
+    if made < rooms:
+        print(f"{rooms - made} of {rooms} rooms were there already and have been kept.")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the world; `sas world make` calls `write_dataset` directly."""
+    parser = argparse.ArgumentParser(description="Write scans of generated furnished rooms.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for rooms/ and views/")
+    parser.add_argument("--rooms", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args(arguments)
+    write_dataset(given.out, given.rooms, given.seed, given.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""The empty room: walls, floor, ceiling, doors, windows and what hangs at them."""
+
+from __future__ import annotations
+
+from . import catalogue, wall_things
+from .furniture import PAINTS, WOODS, Rng, between, chance, pick
+from .model import FLOOR, IGNORED, WALL
+from .placing import Placer, wall_rect
+from .plan import Cell, Opening, Side, floor_mesh, wall_mesh
+from .primitives import box
+
+
+def _cut(rng: Rng, cell: Cell, w: float, low: float, high: float) -> tuple[Side, float] | None:
+    """Cut a hole w wide into a free part of an outer wall; returns the side and its middle."""
+    for _ in range(12):
+        side = cell.sides[int(rng.integers(4))]
+        if side.length < w + 0.3:
+            continue
+        along = between(rng, w / 2 + 0.12, side.length - w / 2 - 0.12)
+        if side.free(along - w / 2, along + w / 2, 0.0, 99.0, 0.12):
+            side.openings.append(Opening(along - w / 2, along + w / 2, low, high))
+            return side, along
+    return None
+
+
+def add_door(placer: Placer, cell: Cell, leads_out: bool = True) -> None:
+    """Put a door into an outer wall, with a bit of corridor behind it."""
+    rng, wall = placer.rng, placer.plan.wall
+    w, h = between(rng, 0.75, 1.0), between(rng, 1.96, 2.12)
+    cut = _cut(rng, cell, w, 0.0, h)
+    if cut is None:
+        return
+    side, along = cut
+    _hang_door(placer, side, along, w, h)
+    if leads_out:
+        deep = between(rng, 0.9, 1.6)
+        yaw = side.yaw
+        x, y = side.at(along, -wall - deep / 2)
+        floor = box(w + 0.8, deep, 0.02, z=-0.02).turned(yaw).moved(x, y)
+        placer.structure(floor, FLOOR, "floor", (150, 140, 130))
+        x, y = side.at(along, -wall - deep)
+        back = box(w + 0.8, 0.05, placer.plan.height, 0, -0.025).turned(yaw).moved(x, y)
+        placer.structure(back, WALL, "wall", (205, 200, 190))
+
+
+def _hang_door(placer: Placer, side: Side, along: float, w: float, h: float) -> None:
+    x, y = side.at(along, 0.0)
+    placer.put(wall_things.door(placer.rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False)
+    placer.clear.append((*wall_rect(side, along, w, between(placer.rng, 0.5, 0.9)), 0.0, 2.0))
+
+
+def add_inner_doors(placer: Placer, main: Cell) -> None:
+    """Hang doors into some of the openings between cells and keep all of them free."""
+    rng = placer.rng
+    for cell in placer.plan.cells[1:]:
+        for side in cell.sides:
+            for hole in side.openings:
+                w = hole.end - hole.start
+                along = (hole.start + hole.end) / 2
+                placer.clear.append((*wall_rect(side, along, w, 0.6), 0.0, 2.0))
+                if w < 1.05 and chance(rng, 0.45):
+                    _hang_door(placer, side, along, w, hole.high)
+    for side in main.sides:
+        for hole in side.openings:
+            if hole.low == 0.0:
+                placer.clear.append(
+                    (*wall_rect(side, (hole.start + hole.end) / 2, hole.end - hole.start, 0.7), 0.0, 2.0)
+                )
+
+
+def add_closet_doors(placer: Placer, cell: Cell) -> None:
+    """Sliding or folding doors before a shallow closet; usually shut."""
+    rng = placer.rng
+    w, h = between(rng, 1.2, 2.2), between(rng, 1.96, 2.15)
+    cut = _cut(rng, cell, w, 0.0, h)
+    if cut is not None:
+        side, along = cut
+        x, y = side.at(along, 0.0)
+        placer.put(wall_things.sliding_doors(rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False)
+        placer.clear.append((*wall_rect(side, along, w, 0.5), 0.0, 2.0))
+
+
+def add_window(placer: Placer, cell: Cell, curtains: float) -> None:
+    """Cut a window, and perhaps hang a curtain or blinds before it or put a radiator below."""
+    rng, wall = placer.rng, placer.plan.wall
+    low = between(rng, 0.05, 0.3) if chance(rng, 0.12) else between(rng, 0.65, 1.1)
+    high = min(placer.plan.height - 0.15, low + between(rng, 0.9, 1.6))
+    w = between(rng, 0.6, 2.0)
+    cut = _cut(rng, cell, w, low, high)
+    if cut is None:
+        return
+    side, along = cut
+    piece = wall_things.window(rng, w, high - low, wall)
+    placer.hang(side, along, piece, low, 0.08)
+    if chance(rng, curtains):
+        bottom = 0.02 if chance(rng, 0.7) else max(0.02, low - 0.2)
+        span = w + between(rng, 0.15, 0.6)
+        if chance(rng, 0.3):  # along the whole wall
+            free = [h for h in side.openings if h.high < 90 and h.low > 0.0 or h.high >= 90]
+            if len(free) == len(side.openings) and len([h for h in free if h.high >= 90]) == 0:
+                span, along = side.length - 0.06, side.length / 2
+        span = min(span, 2 * along - 0.02, 2 * (side.length - along) - 0.02)
+        top = min(high + between(rng, 0.08, 0.3), placer.plan.height - 0.05)
+        cloth = wall_things.curtain(rng, max(span, 0.5), top - bottom)
+        placer.hang(side, along, cloth, bottom, 0.2)
+    elif chance(rng, 0.35):
+        placer.hang(side, along, wall_things.blinds(rng, w, high - low), low, 0.06)
+    if low > 0.6 and chance(rng, 0.4):
+        heater = catalogue.make("radiator", rng, w)
+        x, y = side.at(along, heater.d / 2 + 0.03)
+        if placer.free(wall_rect(side, along, heater.w, 0.2), 0.0, heater.h):
+            placer.put(heater, x, y, 0.0, side.yaw)
+
+
+def add_free_curtain(placer: Placer, cell: Cell) -> None:
+    """A closed curtain over most of a wall, window or not."""
+    rng = placer.rng
+    sides = [s for s in cell.sides if not s.openings]
+    if sides:
+        side = sides[int(rng.integers(len(sides)))]
+        w = side.length * between(rng, 0.5, 0.98)
+        along = between(rng, w / 2, side.length - w / 2)
+        top = placer.plan.height - between(rng, 0.05, 0.4)
+        if placer.free(wall_rect(side, along, w, 0.2), 0.0, top):
+            placer.hang(side, along, wall_things.curtain(rng, w, top), 0.0, 0.2)
+
+
+def build_shell(placer: Placer) -> None:
+    """Make walls, blocks, floors and ceiling of all cells, after all holes have been cut."""
+    rng, plan = placer.rng, placer.plan
+    for index, cell in enumerate(plan.cells):
+        paint = pick(rng, ((225, 220, 208), (240, 240, 238), (200, 190, 170), (180, 195, 200)))
+        baseboard = between(rng, 0.06, 0.13) if chance(rng, 0.6) else 0.0
+        for side in cell.sides:
+            mesh = wall_mesh(side, plan.height, plan.wall / 2, rng, baseboard)
+            placer.structure(mesh, WALL, "wall", paint)
+        for x0, y0, x1, y1 in cell.blocks:
+            block = box(x1 - x0, y1 - y0, plan.height, (x0 + x1) / 2, (y0 + y1) / 2)
+            placer.structure(block, WALL, "wall", paint)
+        floor = floor_mesh(cell.rect, 0.0, plan.wall, rng, 0.004)
+        placer.structure(floor, FLOOR, "floor", pick(rng, WOODS + PAINTS))
+        ceiling = floor_mesh(cell.rect, plan.height + 0.002 * index, plan.wall, rng, 0.0)
+        placer.structure(ceiling, IGNORED, "ceiling", (235, 235, 235))
