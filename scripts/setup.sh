@@ -149,6 +149,10 @@ run_pip() {
 
 # What is about to be fetched. Also the first contact with the index, so a missing network is noticed early.
 announce_downloads() {
+  if [[ $PROFILE == test ]] && is_done packages-demo "$(packages_key demo)"; then
+    say "Downloads: about $TEST_MB MB for the tests."
+    return
+  fi
   local rest=$REST_MB versions wanted size=public
   [[ $PROFILE == test ]] && rest=$((rest + TEST_MB))
   wanted=$(sed -n 's/^torch==//p' requirements/base.txt)
@@ -175,15 +179,14 @@ check_disk() {
 # Names every installed package of which files are missing: what a pip that was killed half-way leaves behind.
 find_damage() {
   "$VENV/bin/python" - <<'PY'
-import importlib.metadata as metadata
-import pathlib, sys, sysconfig
+import importlib.metadata, pathlib, sysconfig
 
 site = pathlib.Path(sysconfig.get_path("purelib"))
-damage = [p.name for p in site.glob("~*")]
-for distribution in metadata.distributions(path=[str(site)]):
-    files = distribution.files
+damage = [path.name for path in site.glob("~*")]
+for path in site.glob("*.dist-info"):
+    files = importlib.metadata.Distribution.at(path).files
     if files is None or not all(f.locate().exists() for f in files if f.suffix != ".pyc"):
-        damage.append(str(distribution.name))
+        damage.append(path.stem)
 print(" ".join(damage))
 PY
 }

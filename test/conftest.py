@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Small tensors: more threads only wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

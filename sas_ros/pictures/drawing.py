@@ -15,7 +15,7 @@ Color = Sequence[int] | npt.NDArray[np.integer]
 
 
 def blend(image: Image, top: int, left: int, alpha: Image, color: Color) -> None:
-    """Paint `color` through a coverage mask whose corner is at (top, left); clipped to the image."""
+    """Paint `color` through a coverage mask with its corner at (top, left)."""
     y0, x0 = max(top, 0), max(left, 0)
     y1 = min(top + alpha.shape[0], image.shape[0])
     x1 = min(left + alpha.shape[1], image.shape[1])
@@ -58,4 +58,4 @@ def draw_text(
     alpha = text_alpha(text, height)
     # The capitals' middle is 4 of the glyph's 10 units from its top.
     blend(image, round(middle - 0.4 * alpha.shape[0]), round(left), alpha, color)
-    return alpha.shape[1]
+    return int(alpha.shape[1])

@@ -130,7 +130,9 @@ def text_alpha(text: str, height: float) -> Alpha:
     plain = unicodedata.normalize("NFKD", text)
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     scale = height / 6.0
-    parts = [_glyph(letter if letter in _GLYPHS or letter == " " else "?", scale) for letter in plain]
+    parts = [
+        _glyph(letter if letter in _GLYPHS or letter == " " else "?", scale) for letter in plain
+    ]
     if not parts:
         return np.zeros((round(_HEIGHT * scale), 1), np.float32)
     return np.concatenate(parts, axis=1)

@@ -32,7 +32,9 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
     rows[:, 4:] = flat[:, 3:] - flat[:, :-3]
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = zlib.compress(rows.tobytes(), 6)

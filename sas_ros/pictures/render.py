@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,9 @@ from sas_ros.pictures.camera import Camera
 from sas_ros.pictures.drawing import Color, Image, blend, draw_line, draw_text, panel_alpha
 from sas_ros.pictures.font import text_alpha
 from sas_ros.pictures.shading import eye_dome, lambert
-from sas_ros.pictures.splat import point_spacing, splat
+from sas_ros.pictures.splat import close_holes, point_spacing, splat
 from sas_ros.pictures.view import choose_view
 
-_FINER = 2  # pixels are drawn this many times finer and then averaged
 _MARGIN = 0.04
 _LIGHT = (0.35, -0.45, 0.82)  # towards it: right, toward the viewer, up
 
@@ -99,11 +97,171 @@ def render_cloud(
     places = points[valid].astype(np.float64) @ to_up.T
     tints = height_colors(places[:, 2]) if colors is None else np.asarray(colors)[valid]
     area = _picture_area(size, legend)
-    chosen = choose_view(places, view, size, area)
-    places, tints = places[chosen.keep], tints[chosen.keep]
-    image, depth = _draw_points(places, tints, chosen.camera, size, background)
+    spacing = point_spacing(places)
+    chosen = choose_view(places, spacing, view, size, area)
+    kept = chosen.keep
+    image, depth = _draw_points(
+        places[kept], tints[kept], spacing[kept], chosen.camera, size, background
+    )
     for box in boxes:
         _draw_box(image, depth, chosen.camera, box.corners() @ to_up.T, box)
     _draw_labels(image, chosen.camera, to_up, boxes)
     _draw_legend(image, legend, background)
     return np.asarray(np.clip(np.round(image), 0, 255).astype(np.uint8))
+
+
+def height_colors(heights: Float64Array) -> npt.NDArray[np.uint8]:
+    """(N, 3) uint8: from a cool low through a pale middle to a warm high colour."""
+    low, high = np.percentile(heights, (2, 98))
+    place = np.clip((heights - low) / max(float(high - low), 1e-9), 0.0, 1.0)
+    stops = np.array([[62, 92, 138], [108, 158, 172], [205, 205, 180], [222, 160, 104]], float)
+    at = np.linspace(0.0, 1.0, len(stops))
+    channels = [np.interp(place, at, stops[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=1).astype(np.uint8)
+
+
+def _picture_area(
+    size: tuple[int, int], legend: Sequence[tuple[str, Color]]
+) -> npt.NDArray[np.float64]:
+    """Left, top, right, bottom of what the legend leaves to the cloud."""
+    width, height = size
+    border = _MARGIN * min(size)
+    left = _legend_box(legend, _text_height(size))[1] + border if legend else 0.0
+    return np.array([left + border, border, width - border, height - border])
+
+
+def _draw_points(
+    places: Float64Array,
+    tints: npt.NDArray[np.uint8],
+    spacing: Float64Array,
+    camera: Camera,
+    size: tuple[int, int],
+    background: str,
+) -> tuple[Image, Image]:
+    """The lit points over the background (H, W, 3), and their depth (H, W), inf where none is."""
+    # Drawn with twice as many rows and columns, and then averaged.
+    width, height = 2 * size[0], 2 * size[1]
+    pixels, depth = camera.project(places)
+    focal = 2 * camera.focal
+    radius = 0.9 * spacing * focal / np.maximum(depth, 1e-3)
+    shown = splat(2 * pixels, depth, radius, focal, (width, height))
+    shown = close_holes(shown, int(np.clip(1.2 * np.median(radius), 2, 9)))
+    right, down, forward = camera.axes
+    level = np.array([-forward[0], -forward[1], 0.0])
+    level /= max(float(np.linalg.norm(level)), 1e-9)
+    light = _LIGHT[0] * right - _LIGHT[1] * level + _LIGHT[2] * np.array([0.0, 0.0, 1.0])
+    bright = 0.62 + 0.46 * lambert(places, camera.eye, light / np.linalg.norm(light))
+    lit = np.clip(tints * bright[:, None], 0, 255).astype(np.float32)
+    solid = shown >= 0
+    deep = np.full(shown.shape, np.inf, np.float32)
+    deep[solid] = depth[shown[solid]]
+    shade = eye_dome(deep)
+    top, bottom = (np.array(tone, np.float32) for tone in (_PAPER, _NIGHT)[background == "dark"])
+    ground = np.linspace(0.0, 1.0, size[1], dtype=np.float32)[:, None, None]
+    paper = np.broadcast_to(top + (bottom - top) * ground, (size[1], size[0], 3))
+    image = np.zeros((size[1], size[0], 3), np.float32)
+    near = np.full((size[1], size[0]), np.inf, np.float32)
+    for quarter in ((slice(i, None, 2), slice(j, None, 2)) for i, j in np.ndindex(2, 2)):
+        empty = ~solid[quarter]
+        tone = lit[shown[quarter]]
+        tone *= shade[quarter][..., None]
+        tone[empty] = paper[empty]
+        image += tone
+        np.minimum(near, deep[quarter], out=near)
+    image /= 4
+    return image, near
+
+
+def _draw_box(image: Image, depth: Image, camera: Camera, corners: Float64Array, box: Box) -> None:
+    thickness = max(1.6, min(image.shape[:2]) / 420)
+    for first in range(8):
+        for axis in range(3):
+            second = first | 1 << axis
+            if second == first:
+                continue
+            _draw_edge(image, depth, camera, corners[first], corners[second], thickness, box.color)
+
+
+def _draw_edge(
+    image: Image,
+    depth: Image,
+    camera: Camera,
+    start: Float64Array,
+    end: Float64Array,
+    thickness: float,
+    color: Color,
+) -> None:
+    """An edge in short pieces: full where it can be seen, faint where something is in front."""
+    (rough, rough_depth) = camera.project(np.stack([start, end]))
+    if rough_depth.min() < 0.05:
+        return
+    pieces = int(np.clip(np.hypot(*(rough[1] - rough[0])) / 12, 1, 200))
+    along = np.linspace(0.0, 1.0, pieces + 1)[:, None]
+    pixels, deep = camera.project(start + (end - start) * along)
+    for piece in range(pieces):
+        middle = (pixels[piece] + pixels[piece + 1]) / 2
+        column, row = int(middle[0]), int(middle[1])
+        inside = 0 <= row < depth.shape[0] and 0 <= column < depth.shape[1]
+        hidden = inside and depth[row, column] < (deep[piece] + deep[piece + 1]) / 2 - 0.06
+        if hidden and piece % 2:
+            continue
+        opacity = 0.45 if hidden else 1.0
+        dark = np.asarray(color) // 5
+        draw_line(image, pixels[piece], pixels[piece + 1], thickness + 2.0, dark, 0.35 * opacity)
+        draw_line(image, pixels[piece], pixels[piece + 1], thickness, color, opacity)
+
+
+def _draw_labels(image: Image, camera: Camera, to_up: Float64Array, boxes: Sequence[Box]) -> None:
+    height = _text_height((image.shape[1], image.shape[0])) * 0.9
+    taken: list[tuple[float, float, float, float]] = []
+    for box in boxes:
+        if not box.label:
+            continue
+        pixels, depth = camera.project(box.corners() @ to_up.T)
+        if depth.min() < 0.05:
+            continue
+        alpha = text_alpha(box.label, height)
+        rows, columns = round(height * 2.1), alpha.shape[1] + round(height * 1.4)
+        left = float(np.clip(pixels[:, 0].mean() - columns / 2, 4, image.shape[1] - columns - 4))
+        top = float(np.clip(pixels[:, 1].min() - rows - 6, 4, image.shape[0] - rows - 4))
+        while any(
+            left < other[2]
+            and other[0] < left + columns
+            and top < other[3]
+            and other[1] < top + rows
+            for other in taken
+        ):
+            top += rows + 3
+        taken.append((left, top, left + columns, top + rows))
+        blend(image, round(top), round(left), panel_alpha(rows, columns, rows / 3, 0.88), box.color)
+        bright = float(np.dot(np.asarray(box.color, float), (0.299, 0.587, 0.114))) > 140
+        ink = (20, 22, 26) if bright else (255, 255, 255)
+        draw_text(image, box.label, left + height * 0.7, top + rows / 2, height, ink)
+
+
+def _text_height(size: tuple[int, int]) -> float:
+    return max(8.0, min(size) / 70)
+
+
+def _legend_box(legend: Sequence[tuple[str, Color]], height: float) -> tuple[int, int]:
+    """Rows and columns of the legend's panel."""
+    widest = max(text_alpha(text, height).shape[1] for text, _ in legend)
+    return round((len(legend) * 2.2 + 1.2) * height), round(widest + 4.6 * height)
+
+
+def _draw_legend(image: Image, legend: Sequence[tuple[str, Color]], background: str) -> None:
+    if not legend:
+        return
+    height = _text_height((image.shape[1], image.shape[0]))
+    rows, columns = _legend_box(legend, height)
+    edge = round(_MARGIN * min(image.shape[:2]))
+    panel, ink = (
+        ((255, 255, 255), (40, 44, 50)) if background == "light" else ((30, 33, 39), (230,) * 3)
+    )
+    blend(image, edge, edge, panel_alpha(rows, columns, height * 0.8, 0.85), panel)
+    for number, (text, color) in enumerate(legend):
+        middle = edge + (0.6 + 2.2 * number + 1.1) * height
+        swatch = round(1.4 * height)
+        alpha = panel_alpha(swatch, swatch, swatch / 3.5, 1.0)
+        blend(image, round(middle - swatch / 2), round(edge + height), alpha, color)
+        draw_text(image, text, edge + 3.2 * height, middle, height, ink)

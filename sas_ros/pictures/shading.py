@@ -9,8 +9,8 @@ from sas_ros.observation import Float64Array
 
 Image = npt.NDArray[np.float32]
 
-_CELLS = 24
-"""Cells along the extent of a usual room; their planes give the normals."""
+_STEPS = ((1, 14.0), (3, 7.0), (8, 3.0))
+"""Pixels to the neighbours that are compared, and how dark a step in depth makes a pixel."""
 
 
 def lambert(points: Float64Array, eye: Float64Array, light: Float64Array) -> Image:
@@ -21,7 +21,9 @@ def lambert(points: Float64Array, eye: Float64Array, light: Float64Array) -> Ima
         eye: (3,) where they are seen from; normals are turned to it.
         light: (3,) unit, towards the light.
     """
-    extent = float(np.ptp(np.percentile(points[:: 1 + len(points) // 9999], (2, 98), axis=0), axis=0).max())
+    extent = float(
+        np.ptp(np.percentile(points[:: 1 + len(points) // 9999], (2, 98), axis=0), axis=0).max()
+    )
     cell = float(np.clip(extent / 45, 0.04, 0.5))
     total = np.zeros(len(points))
     # Several shifted grids, so that the cells themselves cannot be seen.
@@ -67,15 +69,35 @@ def eye_dome(depth: Image) -> Image:
     Returns:
         (H, W) factors in (0, 1].
     """
+    factors = np.ones_like(depth)
     solid = np.isfinite(depth)
-    log_depth = np.log2(np.where(solid, np.maximum(depth, 1e-3), 1.0)).astype(np.float32)
-    far = float(log_depth[solid].max(initial=0.0)) + 0.02
-    log_depth[~solid] = far
-    shade = np.zeros_like(depth)
-    for step, strength in ((1, 14.0), (3, 7.0), (8, 3.0)):
-        behind = np.zeros_like(depth)
-        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-            neighbour = np.roll(log_depth, (dy * step, dx * step), axis=(0, 1))
-            behind += np.clip(log_depth - neighbour, 0.0, 0.05)
-        shade += strength * behind / 8
-    return np.exp(-shade * 1.6).astype(np.float32)
+    rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+    if not len(rows):
+        return factors
+    # Only the part that shows something, with a margin as wide as the longest step.
+    reach = _STEPS[-1][0]
+    part = (
+        slice(max(int(rows[0]) - reach, 0), int(rows[-1]) + reach + 1),
+        slice(max(int(columns[0]) - reach, 0), int(columns[-1]) + reach + 1),
+    )
+    solid = solid[part]
+    log_depth = np.log2(np.maximum(depth[part], 1e-3), where=solid, out=np.zeros_like(depth[part]))
+    log_depth[~solid] = float(log_depth[solid].max()) + 0.02
+    shade = np.zeros_like(log_depth)
+    for step, strength in _STEPS:
+        for dy, dx in ((0, step), (step, 0), (step, step), (step, -step)):
+            first, second = _shifted(log_depth, dy, dx)
+            # One difference serves both pixels of a pair: one is behind the other.
+            behind = np.clip(first - second, -0.05, 0.05) * np.float32(strength / 8)
+            there, here = _shifted(shade, dy, dx)
+            there += np.maximum(behind, 0.0)
+            here += np.maximum(-behind, 0.0)
+    factors[part] = np.exp(-1.6 * shade)
+    return factors
+
+
+def _shifted(image: Image, dy: int, dx: int) -> tuple[Image, Image]:
+    """Two views of an image, so that pixels at the same place are (dy, dx) apart in it."""
+    height, width = image.shape
+    x0, x1 = max(dx, 0), width + min(dx, 0)
+    return image[dy:, x0:x1], image[: height - dy, x0 - dx : x1 - dx]

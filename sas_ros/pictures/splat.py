@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sas_ros.observation import Float64Array
 
-_MOST_RADIUS = 11
+_MOST_RADIUS = 13
 """Pixels; larger gaps between points stay gaps."""
 
 Indices = npt.NDArray[np.int64]
@@ -19,18 +19,21 @@ def point_spacing(points: Float64Array) -> Float64Array:
     spacing = np.full(len(points), np.inf)
     cell = max(extent / 16, 1e-6)
     # From coarse to fine: the finest cells that still hold some points see the local density.
-    for _ in range(6):
+    for _ in range(7):
         steps = np.floor((points - points.min(axis=0)) / cell).astype(np.int64)
         size = steps.max(axis=0) + 1
         keys = (steps[:, 0] * size[1] + steps[:, 1]) * size[2] + steps[:, 2]
         _, owner, members = np.unique(keys, return_inverse=True, return_counts=True)
         count = members[owner.reshape(-1)]
-        enough = (count >= 9) | ~np.isfinite(spacing)
+        enough = count >= 9
         spacing[enough] = cell / np.sqrt(count[enough])
-        if not (count >= 9).any():
+        if not enough.any():
             break
         cell /= 2
-    return spacing
+    usual = float(np.median(spacing))
+    usual = usual if np.isfinite(usual) else extent / max(np.sqrt(len(points)), 1.0)
+    # Stray points are no surface that large dots should close.
+    return np.where(spacing > 8 * usual, 2 * usual, spacing)
 
 
 def splat(
@@ -84,3 +87,40 @@ def splat(
             nearest[target] = behind[wins]
             shown[target] = order[members]
     return shown.reshape(height, width)
+
+
+def close_holes(shown: Indices, reach: int) -> Indices:
+    """Fill gaps up to twice `reach` pixels wide with what is beside them."""
+    height, width = shown.shape
+    solid = np.pad(shown >= 0, reach)
+    closed = ~_grow(~_grow(solid, reach), reach)[reach:-reach, reach:-reach]
+    flat = shown.reshape(-1).copy()
+    empty = np.flatnonzero(closed.reshape(-1) & (flat < 0))
+    for _ in range(2 * reach):
+        found = np.full(len(empty), -1, np.int64)
+        for step in (1, width, -1, -width):
+            beside = flat[np.clip(empty + step, 0, height * width - 1)]
+            found = np.where(found < 0, beside, found)
+        flat[empty] = found
+        empty = empty[found < 0]
+        if not len(empty):
+            break
+    return flat.reshape(height, width)
+
+
+def _grow(mask: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
+    """Dilate by a square of `reach` pixels to each side."""
+    for axis in (0, 1):
+        mask = mask.copy()
+        done = 0
+        while done < reach:  # windows add up: each pass reaches as far again
+            step = min(done + 1 if done else 1, reach - done)
+            ahead, behind = np.zeros_like(mask), np.zeros_like(mask)
+            if axis == 0:
+                ahead[:-step], behind[step:] = mask[step:], mask[:-step]
+            else:
+                ahead[:, :-step], behind[:, step:] = mask[:, step:], mask[:, :-step]
+            mask |= ahead
+            mask |= behind
+            done += step
+    return mask

@@ -14,8 +14,9 @@ from sas_ros.pictures.camera import Camera, camera_axes, frame
 _ROOM_ELEVATION = math.radians(50.0)
 _HEADINGS = 12
 _SAMPLE = 15_000
-_CEILING_LOWEST = 1.7
+_CEILING_LOWEST = 1.9
 """Metres above the floor where a ceiling may begin."""
+_COLUMN = 0.15
 _WALL_HEIGHT = 1.3
 """Metres; what is at least as high and nothing is in front of, is a wall that hides the room."""
 _SKIRTING = 0.12
@@ -31,7 +32,11 @@ class View:
 
 
 def choose_view(
-    points: Float64Array, mode: str, size: tuple[int, int], area: npt.NDArray[np.float64]
+    points: Float64Array,
+    spacing: Float64Array,
+    mode: str,
+    size: tuple[int, int],
+    area: npt.NDArray[np.float64],
 ) -> View:
     """Choose a camera for a cloud.
 
@@ -42,21 +47,23 @@ def choose_view(
 
     Args:
         points: (N, 3) finite, metres, z up, relative to the sensor where there was one.
+        spacing: (N,) metres to the next points; where it is wide, there is little to see.
         mode: "auto", "room" or "sensor".
         size: picture width and height.
         area: left, top, right, bottom in pixels: where the points should be.
     """
-    framed = _without_strays(points)
+    framed = _without_strays(points, spacing)
     if mode == "sensor" or (mode == "auto" and _seen_from_origin(points)):
         return View(_sensor_camera(points, points[framed], size, area), np.ones(len(points), bool))
     below = _below_ceiling(points)
     framed &= below
     best, best_score = None, -1.0
     sample = np.flatnonzero(below)[:: 1 + int(below.sum()) // _SAMPLE]
+    fitted = points[framed][:: 1 + int(framed.sum()) // _SAMPLE]
     for index in range(_HEADINGS):
         azimuth = 2 * math.pi * (index + 0.5) / _HEADINGS
         keep = ~_near_walls(points[sample], azimuth)
-        camera = frame(points[framed], camera_axes(azimuth, _ROOM_ELEVATION), size, area)
+        camera = frame(fitted, camera_axes(azimuth, _ROOM_ELEVATION), size, area)
         score = _visible(points[sample][keep], camera)
         if score > best_score:
             best, best_score = (azimuth, camera), score
@@ -64,11 +71,13 @@ def choose_view(
     return View(best[1], below & ~_near_walls(points, best[0]))
 
 
-def _without_strays(points: Float64Array) -> npt.NDArray[np.bool_]:
-    """Points that a picture should be fitted to: all but the outermost, single ones."""
-    low, high = np.percentile(points[:: 1 + len(points) // 20_000], (1, 99), axis=0)
+def _without_strays(points: Float64Array, spacing: Float64Array) -> npt.NDArray[np.bool_]:
+    """Points that a picture should be fitted to: not the thin ones, nor single ones far out."""
+    dense = spacing < 4 * np.median(spacing)
+    chosen = points[dense]
+    low, high = np.percentile(chosen[:: 1 + len(chosen) // 20_000], (1, 99), axis=0)
     slack = 0.05 * (high - low) + 0.05
-    return np.asarray(((points > low - slack) & (points < high + slack)).all(axis=1))
+    return np.asarray(dense & ((points > low - slack) & (points < high + slack)).all(axis=1))
 
 
 def _seen_from_origin(points: Float64Array) -> bool:
@@ -93,31 +102,21 @@ def _sensor_camera(
     elevation = math.atan2(-middle[2], math.hypot(middle[0], middle[1]))
     elevation = min(max(elevation + math.radians(14.0), math.radians(18.0)), math.radians(60.0))
     azimuth = math.atan2(-middle[1], -middle[0]) + math.radians(9.0)
-    return frame(framed, camera_axes(azimuth, elevation), size, area)
+    fitted = framed[:: 1 + len(framed) // _SAMPLE]
+    return frame(fitted, camera_axes(azimuth, elevation), size, area)
 
 
 def _below_ceiling(points: Float64Array) -> npt.NDArray[np.bool_]:
-    """What is lower than the ceiling, if the cloud has one; all points otherwise."""
+    """All points but those of a ceiling: high up, with nothing at breast height under them."""
     floor, top = np.percentile(points[:, 2], (1, 99.5))
-    everything = np.ones(len(points), bool)
-    if top - floor < _CEILING_LOWEST:
-        return everything
-    # Columns of half a metre, and which share of them holds something in each slice of 10 cm.
-    columns = np.floor((points[:, :2] - points[:, :2].min(axis=0)) / 0.5).astype(np.int64)
+    height = points[:, 2] - floor
+    high = height > max(_CEILING_LOWEST, 0.6 * (top - floor))
+    columns = np.floor((points[:, :2] - points[:, :2].min(axis=0)) / _COLUMN).astype(np.int64)
     keys = columns[:, 0] * (int(columns[:, 1].max()) + 1) + columns[:, 1]
-    slices = np.floor((points[:, 2] - floor) / 0.1).astype(np.int64)
-    inside = (slices >= 0) & (points[:, 2] <= top + 0.3)
-    filled = np.unique(np.stack([slices[inside], keys[inside]], axis=1), axis=0)
-    share = np.bincount(filled[:, 0]) / len(np.unique(keys))
-    high = np.arange(len(share)) * 0.1 > max(_CEILING_LOWEST, 0.6 * (top - floor))
-    if not high.any():
-        return everything
-    # A ceiling fills columns that the walls below it leave empty.
-    walls = float(np.median(share[(np.arange(len(share)) * 0.1 > 1.0) & ~high]))
-    ceiling = np.flatnonzero(high & (share > walls + 0.12))
-    if not len(ceiling):
-        return everything
-    return np.asarray(points[:, 2] < floor + 0.1 * (int(ceiling[0]) - 1))
+    # Walls, doors and wardrobes fill the columns below their tops; under a ceiling is air.
+    filled = np.zeros(int(keys.max()) + 1, bool)
+    filled[keys[(height > 1.0) & (height < _CEILING_LOWEST)]] = True
+    return np.asarray(~high | filled[keys])
 
 
 def _near_walls(points: Float64Array, azimuth: float) -> npt.NDArray[np.bool_]:

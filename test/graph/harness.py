@@ -156,6 +156,10 @@ class Probe:
         self._last_subscription = subscription
         return received
 
+    def stop_listening(self) -> None:
+        """Destroy the newest subscription."""
+        self.node.destroy_subscription(self._last_subscription)
+
     def publisher(self, topic: str = "points", *, reliable: bool = True) -> Any:
         """A publisher of clouds that the node has matched; made once."""
         key = (topic, reliable)
@@ -166,6 +170,12 @@ class Probe:
         publisher = self._publishers[key]
         self.until(publisher.get_subscription_count, what=f"a subscriber of {topic}")
         return publisher
+
+    def unmatched_publisher(self, topic: str = "points") -> Any:
+        """A best-effort publisher that nobody needs to have matched."""
+        profile = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._publishers[topic, False] = self.node.create_publisher(PointCloud2, topic, profile)
+        return self._publishers[topic, False]
 
     def drop_publisher(self, topic: str = "points", *, reliable: bool = True) -> None:
         """Take a publisher off the graph."""

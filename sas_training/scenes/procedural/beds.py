@@ -14,11 +14,26 @@ def _bedding(rng: Rng, piece: Piece, w: float, length: float, z: float, y: float
     head = y - length / 2
     style = rng.random()
     if style < 0.6:
-        cover = drape(w, length * between(rng, 0.65, 1.0), z, between(rng, 0.02, 0.4), rng, between(rng, 0.008, 0.05))
+        cover = drape(
+            w,
+            length * between(rng, 0.65, 1.0),
+            z,
+            between(rng, 0.02, 0.4),
+            rng,
+            between(rng, 0.008, 0.05),
+        )
         gap = length - (cover.vertices[:, 1].max() - cover.vertices[:, 1].min())
         piece.add(cover.moved(0, y + max(0.0, float(gap)) / 2), color=pick(rng, FABRICS))
     if 0.4 < style < 0.9:
-        heap = lump(w * between(rng, 0.4, 0.9), length * between(rng, 0.3, 0.6), between(rng, 0.12, 0.35), rng, square=0.7, rough=0.22, detail=18)
+        heap = lump(
+            w * between(rng, 0.4, 0.9),
+            length * between(rng, 0.3, 0.6),
+            between(rng, 0.12, 0.35),
+            rng,
+            square=0.7,
+            rough=0.22,
+            detail=18,
+        )
         x, shift = between(rng, -0.15, 0.15) * w, between(rng, -0.1, 0.3) * length
         piece.add(heap.moved(x, y + shift * 0.6, z - 0.05), color=pick(rng, FABRICS))
     rows = int(rng.integers(1, 3))
@@ -28,11 +43,30 @@ def _bedding(rng: Rng, piece: Piece, w: float, length: float, z: float, y: float
             if not chance(rng, 0.88):
                 continue
             x = (k - (across - 1) / 2) * w * 0.5 + between(rng, -0.05, 0.05)
-            mesh = cushion(min(w * 0.9 / across, between(rng, 0.5, 0.75)), between(rng, 0.35, 0.48), between(rng, 0.11, 0.19), rng, rough=0.06)
+            mesh = cushion(
+                min(w * 0.9 / across, between(rng, 0.5, 0.75)),
+                between(rng, 0.35, 0.48),
+                between(rng, 0.11, 0.19),
+                rng,
+                rough=0.06,
+            )
             mesh = mesh.turned(between(rng, -0.2, 0.2)).tilted(between(rng, 0, 0.7))
-            piece.add_other(mesh.moved(x, head + 0.28 + 0.1 * row, z + 0.03 + 0.1 * row), IGNORED, "pillow", pick(rng, FABRICS))
+            piece.add_other(
+                mesh.moved(x, head + 0.28 + 0.1 * row, z + 0.03 + 0.1 * row),
+                IGNORED,
+                "pillow",
+                pick(rng, FABRICS),
+            )
     if chance(rng, 0.35):
-        blanket(rng, piece, w * between(rng, 0.4, 0.9), between(rng, 0.4, 0.9), z + 0.05, between(rng, -0.1, 0.1), y + length * 0.2)
+        blanket(
+            rng,
+            piece,
+            w * between(rng, 0.4, 0.9),
+            between(rng, 0.4, 0.9),
+            z + 0.05,
+            between(rng, -0.1, 0.1),
+            y + length * 0.2,
+        )
 
 
 def bed(rng: Rng, w: float, d: float, h: float, name: str = "bed") -> Piece:
@@ -48,7 +82,10 @@ def bed(rng: Rng, w: float, d: float, h: float, name: str = "bed") -> Piece:
         piece.add(box(w * 0.98, d - board, frame, 0, board / 2, 0.03))
     else:
         thick = min(between(rng, 0.12, 0.25), frame)
-        piece.add(legs(rng, w, d, frame, 0.06, 0.02), box(w, d - board, thick, 0, board / 2, frame - thick))
+        piece.add(
+            legs(rng, w, d, frame, 0.06, 0.02),
+            box(w, d - board, thick, 0, board / 2, frame - thick),
+        )
     if chance(rng, 0.85):
         top = h + between(rng, 0.2, 0.75)
         head = box(w + between(rng, 0, 0.25), board, top)
@@ -58,7 +95,9 @@ def bed(rng: Rng, w: float, d: float, h: float, name: str = "bed") -> Piece:
     if chance(rng, 0.25):
         piece.add(box(w, 0.05, h + between(rng, 0, 0.3), 0, d / 2 - 0.025))
     length = d - board - 0.03
-    piece.add(cushion(w * 0.98, length, mattress, rng, 0, board / 2, frame, 0.015), color=(225, 222, 215))
+    piece.add(
+        cushion(w * 0.98, length, mattress, rng, 0, board / 2, frame, 0.015), color=(225, 222, 215)
+    )
     _bedding(rng, piece, w * 0.97, length, h - 0.01, board / 2)
     piece.surfaces.append(Surface(0, d * 0.1, w * 0.7, d * 0.5, h + 0.03, 0.6, 0.3))
     if frame > 0.22:
@@ -70,7 +109,11 @@ def bunk_bed(rng: Rng, w: float, d: float, h: float) -> Piece:
     """Two beds above each other with posts, rails and a ladder; `h` is the height of the posts."""
     piece = Piece("bunk bed", BED, w, d, h, color=pick(rng, WOODS + METALS))
     thick = between(rng, 0.05, 0.09)
-    posts = [box(thick, thick, h, sx * (w - thick) / 2, sy * (d - thick) / 2) for sx in (-1, 1) for sy in (-1, 1)]
+    posts = [
+        box(thick, thick, h, sx * (w - thick) / 2, sy * (d - thick) / 2)
+        for sx in (-1, 1)
+        for sy in (-1, 1)
+    ]
     piece.add(*posts)
     for level in (between(rng, 0.25, 0.45), h - between(rng, 0.35, 0.5)):
         piece.add(box(w, d, 0.1, z=level), cushion(w * 0.94, d * 0.95, 0.16, rng, z=level + 0.08))
@@ -89,9 +132,22 @@ def crib(rng: Rng, w: float, d: float, h: float) -> Piece:
     piece = Piece("crib", BED, w, d, h, color=pick(rng, WOODS + PAINTS))
     level = between(rng, 0.25, 0.45)
     for sx in (-1, 1):
-        piece.add(box(0.03, d, 0.05, sx * w / 2, 0, h - 0.05), box(0.03, d, 0.05, sx * w / 2, 0, level - 0.1))
-        piece.add(*[box(0.02, 0.02, h - level, sx * w / 2, float(y), level - 0.05) for y in np.linspace(-d / 2, d / 2, 11)])
+        piece.add(
+            box(0.03, d, 0.05, sx * w / 2, 0, h - 0.05),
+            box(0.03, d, 0.05, sx * w / 2, 0, level - 0.1),
+        )
+        piece.add(
+            *[
+                box(0.02, 0.02, h - level, sx * w / 2, float(y), level - 0.05)
+                for y in np.linspace(-d / 2, d / 2, 11)
+            ]
+        )
     piece.add(*[box(w, 0.04, h, 0, sy * d / 2) for sy in (-1, 1)])
     piece.add(cushion(w * 0.95, d * 0.95, 0.14, rng, z=level - 0.05))
-    piece.add_other(lump(w * 0.6, d * 0.4, 0.15, rng, z=level + 0.06, rough=0.2), IGNORED, "blanket", pick(rng, FABRICS))
+    piece.add_other(
+        lump(w * 0.6, d * 0.4, 0.15, rng, z=level + 0.06, rough=0.2),
+        IGNORED,
+        "blanket",
+        pick(rng, FABRICS),
+    )
     return piece

@@ -103,37 +103,42 @@ class Sensor:
     far: float = 4.5
     noise: float = 0.0012  # deviation at 1 m; grows with the square of the distance
     bleed: float = 0.25  # share of rays at depth steps that land between the two depths
+    ragged: float = 0.35  # share of rays beside depth steps that are lost
     grazing: float = 0.10  # rays that meet a surface flatter than this cosine are lost
 
-    def lost(self, rng: Rng, hits: Hits, seen: Array) -> Array:
-        """Mask (R,) of rays without a depth: range, grazing angles, glass, dark spots."""
-        roll = rng.random(len(hits.distance)).astype(np.float32)
+    def measured(
+        self, rng: Rng, hits: Hits, seen: Array, shape: tuple[int, int]
+    ) -> tuple[Array, Array]:
+        """Measure what rays met that form images of `shape` (height, width).
+
+        `seen` is the chance of an answer for every thing of the room. Returns noisy distances (R,)
+        and a mask (R,) of the rays that have one: in range, not grazing, not on glass.
+        """
+        true, rays = hits.distance, len(hits.distance)
+        roll = rng.random(rays).astype(np.float32)
         met = hits.thing >= 0
         share = np.where(met, seen[np.maximum(hits.thing, 0)], 0.0)
-        late = np.clip((self.far - hits.distance) / (0.25 * self.far), 0.0, 1.0)
+        late = np.clip((self.far - true) / (0.25 * self.far), 0.0, 1.0)
         flat = np.clip((hits.facing - self.grazing) / 0.12, 0.0, 1.0)
-        lost: Array = ~met | (hits.distance < self.near) | (roll > share * late * flat)
-        return lost
-
-    def measured(self, rng: Rng, hits: Hits, shape: tuple[int, int]) -> Array:
-        """Noisy distances (R,) of rays that form images of `shape` (height, width)."""
-        true = hits.distance
-        sigma = self.noise * np.square(np.where(np.isfinite(true), true, 0.0))
-        distance = true + sigma * rng.standard_normal(len(true)).astype(np.float32)
+        sigma = self.noise * np.square(np.where(met, true, 0.0))
+        distance = true + sigma * rng.standard_normal(rays).astype(np.float32)
         image = true.reshape(-1, *shape)
-        edge = np.zeros(image.shape, bool)
         with np.errstate(invalid="ignore"):
             step = image[:, :, 1:] - image[:, :, :-1]
-            edge[:, :, :-1] = (np.abs(step) > 0.05) & (np.abs(step) < 0.8)
-        rows = np.flatnonzero(edge.ravel() & (rng.random(image.size) < self.bleed))
-        distance[rows] += (rng.random(len(rows)) ** 2 * step[edge_index(edge, rows)]).astype(np.float32)
-        return distance
-
-
-def edge_index(edge: Array, rows: Array) -> tuple[Array, Array, Array]:
-    """Turn flat rows of an image stack into indices of its horizontal differences."""
-    stack, row, column = np.unravel_index(rows, edge.shape)
-    return stack, row, column
+            steep = np.abs(step) > 0.06
+        border = np.zeros(image.shape, bool)
+        border[:, :, :-1] = steep
+        border[:, :, 1:] |= steep
+        rows = np.flatnonzero(border.ravel())
+        share[rows] *= 1.0 - self.ragged
+        # Of the borders that answer, some answer with a depth between the two surfaces.
+        stack, row, column = np.nonzero(steep & (np.abs(step) < 0.8))
+        mixed = rng.random(len(stack)) < self.bleed
+        stack, row, column = stack[mixed], row[mixed], column[mixed]
+        pixel = (stack * shape[0] + row) * shape[1] + column
+        distance[pixel] += (rng.random(len(pixel)) ** 2 * step[stack, row, column]).astype(np.float32)
+        valid: Array = met & (distance > self.near) & (roll <= share * late * flat)
+        return distance, valid
 
 
 def _stands(room: Room, rng: Rng, count: int, height: tuple[float, float], gap: float) -> Array:
@@ -146,7 +151,11 @@ def _stands(room: Room, rng: Rng, count: int, height: tuple[float, float], gap: 
         x0, y0, x1, y1 = room.areas[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
         margin = min(0.35, (x1 - x0) * 0.3, (y1 - y0) * 0.3)
         at = np.array(
-            [between(rng, x0 + margin, x1 - margin), between(rng, y0 + margin, y1 - margin), between(rng, *height)]
+            [
+                between(rng, x0 + margin, x1 - margin),
+                between(rng, y0 + margin, y1 - margin),
+                between(rng, *height),
+            ]
         )
         air = _clearance(room, at)
         if air > best_gap:
@@ -199,7 +208,7 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     np.add.at(seen, (np.flatnonzero(good) // len(pattern), cell), 1.0)
     # Nobody scans the upper walls with care.
     height = (codes % 1000) * 0.3 - 50.0 if len(codes) else np.zeros(1)
-    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.7, 2.4) - height) / 0.9, 0.05, 1.0)
+    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.4, 2.3) - height) / 0.9, 0.05, 1.0)
     if chance(rng, 0.3):  # a hasty scan: some parts are of no interest
         wanted[rng.random(len(wanted)) < between(rng, 0.1, 0.4)] = 0.5
     chosen: list[int] = []
@@ -248,8 +257,8 @@ def scan_room(
     origins = np.broadcast_to(poses[:, None, :3, 3], directions.shape).astype(np.float32)
     flat = directions.reshape(-1, 3)
     hits = rays.cast(origins.reshape(-1, 3), flat)
-    distance = sensor.measured(rng, hits, (height, width))
-    kept = np.flatnonzero(~sensor.lost(rng, hits, rays.seen) & (distance > sensor.near))
+    distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
+    kept = np.flatnonzero(valid)
     ceiling = rays.ceiling[hits.thing[kept]]
     kept = kept[~ceiling | (rng.random(len(kept)) < 0.5)]
     reach = _misaimed(flat, len(pattern), rng)[kept] * distance[kept, None]
@@ -285,10 +294,16 @@ def _fuse(points: Array, things: Array, voxel: float, least: int) -> tuple[Array
     counts = np.diff(np.append(starts, len(key)))
     # One point per voxel: the thing that most rays met there.
     voxel_of = key[starts] // kinds
-    most = np.maximum.reduceat(counts, np.flatnonzero(np.append(True, voxel_of[1:] != voxel_of[:-1])))
+    most = np.maximum.reduceat(
+        counts, np.flatnonzero(np.append(True, voxel_of[1:] != voxel_of[:-1]))
+    )
     which = np.cumsum(np.append(False, voxel_of[1:] != voxel_of[:-1]))
     chosen = np.flatnonzero((counts == most[which]) & (counts >= least))
-    chosen = chosen[np.append(True, voxel_of[chosen][1:] != voxel_of[chosen][:-1])] if len(chosen) else chosen
+    chosen = (
+        chosen[np.append(True, voxel_of[chosen][1:] != voxel_of[chosen][:-1])]
+        if len(chosen)
+        else chosen
+    )
     sums = np.add.reduceat(points[order], starts, axis=0)[chosen]
     return sums / counts[chosen, None].astype(np.float32), order[starts[chosen]]
 
@@ -354,8 +369,8 @@ def render_view(
     distance = hits.distance
     if rng is not None:
         sensor = sensor or Sensor(far=between(rng, 4.5, 8.0), noise=between(rng, 0.001, 0.003))
-        distance = sensor.measured(rng, hits, (height, width))
-        lost = sensor.lost(rng, hits, rays.seen) | (distance < sensor.near)
+        distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
+        lost = ~valid
     depth = np.where(lost, np.nan, distance * pattern[:, 2]).astype(np.float32)
     thing = np.maximum(hits.thing, 0)
     labels = np.where(lost, IGNORED, rays.labels[thing])
@@ -365,7 +380,12 @@ def render_view(
 
 
 def view_room(
-    room: Room, rng: Rng, *, rays: RoomRays | None = None, most: int = 20_000, pose: Array | None = None
+    room: Room,
+    rng: Rng,
+    *,
+    rays: RoomRays | None = None,
+    most: int = 20_000,
+    pose: Array | None = None,
 ) -> LabelledScan:
     """Points of one 320x240 depth frame, z up with z = 0 at the true floor, at most `most` of them."""
     rays = rays or RoomRays(room)
@@ -384,8 +404,8 @@ def view_room(
     assert best is not None
     origins, directions, hits = best
     sensor = Sensor(far=between(rng, 4.0, 8.0), noise=between(rng, 0.0008, 0.003))
-    distance = sensor.measured(rng, hits, (height, width))
-    rows = np.flatnonzero(~sensor.lost(rng, hits, rays.seen) & (distance > sensor.near))
+    distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
+    rows = np.flatnonzero(valid)
     rows = rows[shuffled_rows(len(rows), most, rng)]
     things = hits.thing[rows]
     return LabelledScan(

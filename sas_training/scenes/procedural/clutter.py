@@ -28,7 +28,9 @@ def bottle(rng: Rng, s: float = 1.0) -> Piece:
     """Bottle, can or jar."""
     r, h = between(rng, 0.025, 0.06) * s, between(rng, 0.1, 0.33) * s
     neck = r * between(rng, 0.3, 1.0)
-    return _thing("bottle", 2 * r, 2 * r, h, rng).add(lathe([(0, 0), (r, 0), (r, h * 0.65), (neck, h * 0.8), (neck, h), (0, h)], sides=8))
+    return _thing("bottle", 2 * r, 2 * r, h, rng).add(
+        lathe([(0, 0), (r, 0), (r, h * 0.65), (neck, h * 0.8), (neck, h), (0, h)], sides=8)
+    )
 
 
 def books(rng: Rng, s: float = 1.0) -> Piece:
@@ -58,7 +60,9 @@ def laptop(rng: Rng, s: float = 1.0) -> Piece:
     w, d = between(rng, 0.3, 0.38), between(rng, 0.21, 0.26)
     piece = _thing("laptop", w, d, 0.24, rng).add(box(w, d, 0.02))
     if chance(rng, 0.75):
-        piece.add(box(w, 0.012, d, 0, -d / 2, 0.01).tilted(between(rng, 0.1, 0.5), 0, (0, -d / 2, 0.01)))
+        piece.add(
+            box(w, 0.012, d, 0, -d / 2, 0.01).tilted(between(rng, 0.1, 0.5), 0, (0, -d / 2, 0.01))
+        )
     return piece
 
 
@@ -71,20 +75,28 @@ def keyboard(rng: Rng, s: float = 1.0) -> Piece:
 def printer(rng: Rng, s: float = 1.0) -> Piece:
     """Printer or copier."""
     w, d, h = between(rng, 0.35, 0.55), between(rng, 0.3, 0.5), between(rng, 0.18, 0.45)
-    return _thing("printer", w, d, h, rng).add(box(w, d, h), box(w * 0.7, 0.12, 0.02, 0, d / 2, h * 0.4))
+    return _thing("printer", w, d, h, rng).add(
+        box(w, d, h), box(w * 0.7, 0.12, 0.02, 0, d / 2, h * 0.4)
+    )
 
 
 def microwave(rng: Rng, s: float = 1.0) -> Piece:
     """Microwave, toaster oven or radio."""
     w, d, h = between(rng, 0.3, 0.52), between(rng, 0.25, 0.4), between(rng, 0.18, 0.32)
-    return _thing("microwave", w, d, h, rng).add(box(w, d, h, z=0.015), box(0.02, 0.03, h * 0.7, w * 0.3, d / 2, h * 0.15))
+    return _thing("microwave", w, d, h, rng).add(
+        box(w, d, h, z=0.015), box(0.02, 0.03, h * 0.7, w * 0.3, d / 2, h * 0.15)
+    )
 
 
 def lamp(rng: Rng, s: float = 1.0) -> Piece:
     """Table lamp with a shade."""
     h, r = between(rng, 0.3, 0.65) * s, between(rng, 0.09, 0.2) * s
     shade = lathe([(r, h * 0.55), (r * between(rng, 0.5, 1.0), h)], sides=14)
-    foot = lump(r, r, h * 0.5, rng, square=0.9, rough=0.02) if chance(rng, 0.4) else cylinder(r * 0.7, 0.03)
+    foot = (
+        lump(r, r, h * 0.5, rng, square=0.9, rough=0.02)
+        if chance(rng, 0.4)
+        else cylinder(r * 0.7, 0.03)
+    )
     return _thing("lamp", 2 * r, 2 * r, h, rng).add(foot, cylinder(0.015, h * 0.7), shade)
 
 
@@ -106,16 +118,25 @@ def bag(rng: Rng, s: float = 1.0) -> Piece:
     name = ("bag", "backpack", "clothes")[int(rng.integers(3))]
     if name == "clothes":
         h *= 0.5
-    return _thing(name, w, d, h, rng).add(lump(w, d, h, rng, square=between(rng, 0.5, 0.9), rough=0.2, detail=14))
+    return _thing(name, w, d, h, rng).add(
+        lump(w, d, h, rng, square=between(rng, 0.5, 0.9), rough=0.2, detail=14)
+    )
 
 
 def basket(rng: Rng, s: float = 1.0) -> Piece:
     """Laundry basket or storage tub."""
     r, h = between(rng, 0.14, 0.3) * s, between(rng, 0.15, 0.6) * s
     piece = _thing("basket", 2 * r, 2 * r, h, rng)
-    piece.add(lathe([(0, 0), (r * 0.85, 0), (r, h), (r * 0.93, h), (r * 0.8, 0.03), (0, 0.03)], sides=12))
+    piece.add(
+        lathe([(0, 0), (r * 0.85, 0), (r, h), (r * 0.93, h), (r * 0.8, 0.03), (0, 0.03)], sides=12)
+    )
     if chance(rng, 0.5):
-        piece.add_other(lump(r * 1.5, r * 1.5, h * 0.5, rng, 0, 0, h * 0.6, rough=0.25), IGNORED, "clothes", pick(rng, FABRICS))
+        piece.add_other(
+            lump(r * 1.5, r * 1.5, h * 0.5, rng, 0, 0, h * 0.6, rough=0.25),
+            IGNORED,
+            "clothes",
+            pick(rng, FABRICS),
+        )
     return piece
 
 
@@ -125,11 +146,12 @@ def trash_can(rng: Rng, s: float = 1.0) -> Piece:
     piece = _thing("trash can", 2 * r, 2 * r, h, rng, OTHERFURNITURE)
     sides = 4 if chance(rng, 0.35) else 12
     if chance(rng, 0.6):
-        mesh = lathe([(0, 0), (r * 0.8, 0), (r, h), (r * 0.94, h), (r * 0.75, 0.03), (0, 0.03)], sides=sides)
+        mesh = lathe(
+            [(0, 0), (r * 0.8, 0), (r, h), (r * 0.94, h), (r * 0.75, 0.03), (0, 0.03)], sides=sides
+        )
     else:
         mesh = lathe([(0, 0), (r, 0), (r, h * 0.8), (r * 0.7, h), (0, h)], sides=sides)
     return piece.add(mesh.turned(0.785 if sides == 4 else 0.0))
-
 
 
 def shoes(rng: Rng, s: float = 1.0) -> Piece:
@@ -146,8 +168,20 @@ def toy(rng: Rng, s: float = 1.0) -> Piece:
     size = between(rng, 0.12, 0.35) * s
     piece = _thing("toy", size, size, size, rng)
     for _ in range(int(rng.integers(2, 5))):
-        part = lump(size * between(rng, 0.4, 0.7), size * between(rng, 0.4, 0.7), size * between(rng, 0.4, 0.8), rng, rough=0.15)
-        piece.add(part.moved(between(rng, -0.3, 0.3) * size, between(rng, -0.3, 0.3) * size, between(rng, 0, 0.4) * size))
+        part = lump(
+            size * between(rng, 0.4, 0.7),
+            size * between(rng, 0.4, 0.7),
+            size * between(rng, 0.4, 0.8),
+            rng,
+            rough=0.15,
+        )
+        piece.add(
+            part.moved(
+                between(rng, -0.3, 0.3) * size,
+                between(rng, -0.3, 0.3) * size,
+                between(rng, 0, 0.4) * size,
+            )
+        )
     return piece
 
 
@@ -160,7 +194,9 @@ def soft(rng: Rng, s: float = 1.0) -> Piece:
 def bowl(rng: Rng, s: float = 1.0) -> Piece:
     """Bowl, plate, cup or pan."""
     r, h = between(rng, 0.04, 0.16) * s, between(rng, 0.02, 0.12) * s
-    return _thing("dish", 2 * r, 2 * r, h, rng).add(lathe([(0, 0), (r * 0.5, 0), (r, h), (r * 0.85, h), (0, 0.015)], sides=12))
+    return _thing("dish", 2 * r, 2 * r, h, rng).add(
+        lathe([(0, 0), (r * 0.5, 0), (r, h), (r * 0.85, h), (0, 0.015)], sides=12)
+    )
 
 
 def device(rng: Rng, s: float = 1.0) -> Piece:
@@ -181,14 +217,18 @@ def suitcase(rng: Rng, s: float = 1.0) -> Piece:
     w, d, h = between(rng, 0.35, 0.5), between(rng, 0.2, 0.3), between(rng, 0.5, 0.75)
     if chance(rng, 0.4):
         d, h = h, d
-    return _thing("suitcase", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.01), box(w * 0.4, 0.03, 0.06, z=h))
+    return _thing("suitcase", w, d, h, rng).add(
+        cushion(w, d, h, rng, rough=0.01), box(w * 0.4, 0.03, 0.06, z=h)
+    )
 
 
 def floor_lamp(rng: Rng, s: float = 1.0) -> Piece:
     """Standing lamp."""
     h, r = between(rng, 1.3, 1.8), between(rng, 0.12, 0.24)
     shade = lathe([(r, h - 0.3), (r * between(rng, 0.4, 1.0), h)], sides=14)
-    return _thing("floor lamp", 0.35, 0.35, h, rng).add(cylinder(0.15, 0.03), cylinder(0.015, h - 0.1, sides=6), shade)
+    return _thing("floor lamp", 0.35, 0.35, h, rng).add(
+        cylinder(0.15, 0.03), cylinder(0.015, h - 0.1, sides=6), shade
+    )
 
 
 def tall_plant(rng: Rng, s: float = 1.0) -> Piece:
@@ -199,7 +239,9 @@ def tall_plant(rng: Rng, s: float = 1.0) -> Piece:
 def fan(rng: Rng, s: float = 1.0) -> Piece:
     """Standing fan, tripod, music stand or vacuum cleaner: thin things on the floor."""
     h = between(rng, 0.7, 1.3)
-    piece = _thing("fan", 0.4, 0.4, h, rng).add(cylinder(0.18, 0.03), cylinder(0.02, h - 0.2, sides=6))
+    piece = _thing("fan", 0.4, 0.4, h, rng).add(
+        cylinder(0.18, 0.03), cylinder(0.02, h - 0.2, sides=6)
+    )
     return piece.add(cylinder(0.2, 0.1, sides=14).tilted(1.5).moved(0, 0.05, h - 0.2))
 
 
@@ -208,11 +250,18 @@ def drying_rack(rng: Rng, s: float = 1.0) -> Piece:
     w, d, h = between(rng, 0.8, 1.3), 0.55, between(rng, 0.8, 1.1)
     piece = _thing("drying rack", w, d, h, rng)
     for sx in (-1, 1):
-        piece.add(tube((sx * w / 2, -d / 2, 0), (sx * w / 2, d / 2, h), 0.012), tube((sx * w / 2, d / 2, 0), (sx * w / 2, -d / 2, h), 0.012))
+        piece.add(
+            tube((sx * w / 2, -d / 2, 0), (sx * w / 2, d / 2, h), 0.012),
+            tube((sx * w / 2, d / 2, 0), (sx * w / 2, -d / 2, h), 0.012),
+        )
     for _ in range(int(rng.integers(2, 7))):
         cloth = box(between(rng, 0.25, 0.5), 0.03, between(rng, 0.3, 0.7))
         drop = float(cloth.vertices[:, 2].max())
-        piece.add(cloth.moved(between(rng, -0.3, 0.3) * w, between(rng, -0.4, 0.4) * d, h - drop).roughened(rng, 0.015, 0.3))
+        piece.add(
+            cloth.moved(
+                between(rng, -0.3, 0.3) * w, between(rng, -0.4, 0.4) * d, h - drop
+            ).roughened(rng, 0.015, 0.3)
+        )
     return piece
 
 
@@ -220,13 +269,25 @@ def bicycle(rng: Rng, s: float = 1.0) -> Piece:
     """Two wheels and a frame."""
     piece = _thing("bicycle", 1.65, 0.5, 1.05, rng)
     for x in (-0.52, 0.52):
-        ring = lathe([(0.33, -0.02), (0.35, 0.0), (0.33, 0.02), (0.3, 0.0), (0.33, -0.02)], sides=16)
+        ring = lathe(
+            [(0.33, -0.02), (0.35, 0.0), (0.33, 0.02), (0.3, 0.0), (0.33, -0.02)], sides=16
+        )
         piece.add(ring.tilted(1.5708).moved(x, 0, 0.34))
     hub, saddle, bar = (-0.52, 0.0, 0.34), (-0.2, 0.0, 0.9), (0.4, 0.0, 0.95)
     pedal = (-0.05, 0.0, 0.3)
-    for a, b in ((hub, pedal), (pedal, saddle), (hub, saddle), (pedal, bar), (saddle, bar), (bar, (0.52, 0.0, 0.34))):
+    for a, b in (
+        (hub, pedal),
+        (pedal, saddle),
+        (hub, saddle),
+        (pedal, bar),
+        (saddle, bar),
+        (bar, (0.52, 0.0, 0.34)),
+    ):
         piece.add(tube(a, b, 0.02))
-    return piece.add(tube((0.4, -0.25, 1.0), (0.4, 0.25, 1.0), 0.015), cushion(0.25, 0.14, 0.07, rng, -0.2, 0, 0.92))
+    return piece.add(
+        tube((0.4, -0.25, 1.0), (0.4, 0.25, 1.0), 0.015),
+        cushion(0.25, 0.14, 0.07, rng, -0.2, 0, 0.92),
+    )
 
 
 def box_stack(rng: Rng, s: float = 1.0) -> Piece:
@@ -236,8 +297,15 @@ def box_stack(rng: Rng, s: float = 1.0) -> Piece:
     for x in (-w / 4, w / 4):
         z = 0.0
         for _ in range(int(rng.integers(1, 5))):
-            bw, bd, bh = w * between(rng, 0.35, 0.55), d * between(rng, 0.6, 1.0), between(rng, 0.15, 0.42)
-            piece.add(box(bw, bd, bh).turned(between(rng, -0.25, 0.25)).moved(x, 0, z), color=pick(rng, WOODS))
+            bw, bd, bh = (
+                w * between(rng, 0.35, 0.55),
+                d * between(rng, 0.6, 1.0),
+                between(rng, 0.15, 0.42),
+            )
+            piece.add(
+                box(bw, bd, bh).turned(between(rng, -0.25, 0.25)).moved(x, 0, z),
+                color=pick(rng, WOODS),
+            )
             z += bh
         top = max(top, z)
     piece.h = top
@@ -247,10 +315,21 @@ def box_stack(rng: Rng, s: float = 1.0) -> Piece:
 def machine(rng: Rng, s: float = 1.0) -> Piece:
     """Copier, server, cart, workbench tool: a block with steps and knobs."""
     w, d, h = between(rng, 0.4, 0.9), between(rng, 0.4, 0.7), between(rng, 0.6, 1.3)
-    piece = _thing("copier", w, d, h, rng).add(box(w, d, h * 0.6), box(w * 0.9, d * 0.8, h * 0.25, 0, 0, h * 0.6))
+    piece = _thing("copier", w, d, h, rng).add(
+        box(w, d, h * 0.6), box(w * 0.9, d * 0.8, h * 0.25, 0, 0, h * 0.6)
+    )
     for _ in range(int(rng.integers(2, 6))):
         size = between(rng, 0.1, 0.35)
-        piece.add(box(size, size, between(rng, 0.05, 0.3), between(rng, -0.4, 0.4) * w, between(rng, -0.4, 0.4) * d, h * between(rng, 0.3, 0.8)))
+        piece.add(
+            box(
+                size,
+                size,
+                between(rng, 0.05, 0.3),
+                between(rng, -0.4, 0.4) * w,
+                between(rng, -0.4, 0.4) * d,
+                h * between(rng, 0.3, 0.8),
+            )
+        )
     return piece
 
 
@@ -270,8 +349,19 @@ def heap(rng: Rng, s: float = 1.0) -> Piece:
     w, d, h = between(rng, 0.5, 1.1), between(rng, 0.4, 0.8), between(rng, 0.25, 0.9)
     piece = _thing("clothes", w, d, h, rng)
     for _ in range(int(rng.integers(2, 6))):
-        part = lump(w * between(rng, 0.4, 0.8), d * between(rng, 0.4, 0.8), h * between(rng, 0.4, 0.9), rng, square=0.7, rough=0.22, detail=14)
-        piece.add(part.moved(between(rng, -0.25, 0.25) * w, between(rng, -0.25, 0.25) * d, 0.0), color=pick(rng, FABRICS))
+        part = lump(
+            w * between(rng, 0.4, 0.8),
+            d * between(rng, 0.4, 0.8),
+            h * between(rng, 0.4, 0.9),
+            rng,
+            square=0.7,
+            rough=0.22,
+            detail=14,
+        )
+        piece.add(
+            part.moved(between(rng, -0.25, 0.25) * w, between(rng, -0.25, 0.25) * d, 0.0),
+            color=pick(rng, FABRICS),
+        )
     return piece
 
 
@@ -289,6 +379,12 @@ FLOOR: tuple[tuple[Maker, float], ...] = (
     (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1), (floor_lamp, 1.5),
     (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2), (computer, 0.5), (soft, 0.4), (toy, 0.5),
     (box_stack, 4), (machine, 2.2), (partition, 1.5), (heap, 2.5),
+)  # fmt: skip
+
+
+# Large things that fill a room without having a class.
+LARGE: tuple[tuple[Maker, float], ...] = (
+    (box_stack, 3), (machine, 2), (partition, 1), (heap, 2.5), (drying_rack, 0.7), (tall_plant, 1),
 )  # fmt: skip
 
 

@@ -87,7 +87,9 @@ def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2) -> int:
     Returns how many rooms were made in this run. Raises SasError for impossible numbers.
     """
     if rooms < 1 or workers < 1:
-        raise SasError(f"{rooms} rooms with {workers} workers cannot be made; both must be 1 or more.")
+        raise SasError(
+            f"{rooms} rooms with {workers} workers cannot be made; both must be 1 or more."
+        )
     from tqdm import tqdm
 
     out = Path(out)

@@ -61,7 +61,11 @@ def handles(rng: Rng, x: float, y: float, z: float, upright: bool) -> Mesh:
     if chance(rng, 0.4):
         return lump(0.035, 0.03, 0.035, rng, x, y + 0.012, z, 1.0, 0.0, 6)
     length = between(rng, 0.1, 0.2)
-    return box(0.02, 0.03, length, x, y + 0.012, z) if upright else box(length, 0.03, 0.02, x, y + 0.012, z)
+    return (
+        box(0.02, 0.03, length, x, y + 0.012, z)
+        if upright
+        else box(length, 0.03, 0.02, x, y + 0.012, z)
+    )
 
 
 def carcass(
@@ -93,7 +97,11 @@ def pillow(rng: Rng, piece: Piece, x: float, y: float, z: float, lean: float = 0
     """Put a pillow on a piece; `lean` radians tilts it against a back."""
     w, d = between(rng, 0.38, 0.65), between(rng, 0.3, 0.45)
     mesh = cushion(w, d, between(rng, 0.1, 0.18), rng, rough=0.06)
-    mesh = mesh.turned(between(rng, -0.3, 0.3)).tilted(lean).moved(x, y, z + 0.5 * d * abs(np.sin(lean)))
+    mesh = (
+        mesh.turned(between(rng, -0.3, 0.3))
+        .tilted(lean)
+        .moved(x, y, z + 0.5 * d * abs(np.sin(lean)))
+    )
     piece.add_other(mesh, IGNORED, "pillow", pick(rng, FABRICS))
 
 

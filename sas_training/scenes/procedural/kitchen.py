@@ -23,9 +23,18 @@ def kitchen_row(rng: Rng, w: float, d: float, h: float, name: str = "kitchen cab
     for k in range(cells):
         x = -w / 2 + each * (k + 0.5)
         if k == stove_at:
-            oven = merge([box(each * 0.99, d, h - 0.02, x, 0, 0.02), box(each * 0.7, 0.03, 0.03, x, d / 2 + 0.03, h - 0.2)])
+            oven = merge(
+                [
+                    box(each * 0.99, d, h - 0.02, x, 0, 0.02),
+                    box(each * 0.7, 0.03, 0.03, x, d / 2 + 0.03, h - 0.2),
+                ]
+            )
             piece.add_other(oven, IGNORED, "stove", pick(rng, METALS))
-            plates = [cylinder(between(rng, 0.07, 0.1), 0.025, x + sx * each * 0.22, sy * d * 0.2, h) for sx in (-1, 1) for sy in (-1, 1)]
+            plates = [
+                cylinder(between(rng, 0.07, 0.1), 0.025, x + sx * each * 0.22, sy * d * 0.2, h)
+                for sx in (-1, 1)
+                for sy in (-1, 1)
+            ]
             piece.add_other(merge(plates), IGNORED, "stove", (30, 30, 32))
             if chance(rng, 0.5):
                 pot = cylinder(0.11, between(rng, 0.08, 0.2), x + each * 0.2, -d * 0.2, h + 0.02)
@@ -33,26 +42,49 @@ def kitchen_row(rng: Rng, w: float, d: float, h: float, name: str = "kitchen cab
             continue
         cell = Piece(name, CABINET, each, d, h - 0.04, color=piece.color)
         if k == washer_at:
-            piece.add_other(box(each * 0.98, d - 0.02, h - 0.06, x), IGNORED, "dishwasher", pick(rng, PAINTS))
+            piece.add_other(
+                box(each * 0.98, d - 0.02, h - 0.06, x), IGNORED, "dishwasher", pick(rng, PAINTS)
+            )
         elif k == sink_at:
-            cell.add(box(each, 0.02, h - 0.1, 0, d / 2 - 0.04, 0.08), box(0.02, d - 0.05, h - 0.1, each / 2, 0, 0.08), box(0.02, d - 0.05, h - 0.1, -each / 2, 0, 0.08))
+            cell.add(
+                box(each, 0.02, h - 0.1, 0, d / 2 - 0.04, 0.08),
+                box(0.02, d - 0.05, h - 0.1, each / 2, 0, 0.08),
+                box(0.02, d - 0.05, h - 0.1, -each / 2, 0, 0.08),
+            )
         else:
-            cell.add(box(each, d - 0.04, h - 0.12, 0, gap, 0.08), box(each, d - 0.12, 0.08, 0, -0.04))
+            cell.add(
+                box(each, d - 0.04, h - 0.12, 0, gap, 0.08), box(each, d - 0.12, 0.08, 0, -0.04)
+            )
         if k != washer_at:
-            fronts(rng, cell, 1 if each < 0.7 else 2, int(rng.integers(1, 4)), 0.1, h - 0.05, chance(rng, 0.6))
+            fronts(
+                rng,
+                cell,
+                1 if each < 0.7 else 2,
+                int(rng.integers(1, 4)),
+                0.1,
+                h - 0.05,
+                chance(rng, 0.6),
+            )
         piece.join(cell, x)
         if k == sink_at:
             bowl_w, bowl_d = each * between(rng, 0.6, 0.85), d * between(rng, 0.55, 0.7)
             top = Piece(name, CABINET, each, d, h)
             counter_top(top, each, d + 0.04, h, 0.0, bowl_w, bowl_d, COUNTER, color)
             bowl, _ = basin(rng, bowl_w, bowl_d, between(rng, 0.12, 0.2), chance(rng, 0.75))
-            top.add_other(merge([bowl.moved(0, 0.02, h), faucet(rng, 0, -d * 0.4, h)]), SINK, "kitchen sink", metal)
+            top.add_other(
+                merge([bowl.moved(0, 0.02, h), faucet(rng, 0, -d * 0.4, h)]),
+                SINK,
+                "kitchen sink",
+                metal,
+            )
             piece.join(top, x)
         else:
             piece.add_other(box(each, d + 0.04, 0.04, x, 0, h - 0.04), COUNTER, "counter", color)
             piece.surfaces.append(Surface(x, 0, each * 0.92, d * 0.85, h, 0.5, 0.95))
     if chance(rng, 0.5):
-        piece.add_other(box(w, 0.02, between(rng, 0.06, 0.12), 0, -d / 2 + 0.01, h), COUNTER, "counter", color)
+        piece.add_other(
+            box(w, 0.02, between(rng, 0.06, 0.12), 0, -d / 2 + 0.01, h), COUNTER, "counter", color
+        )
     return piece
 
 
@@ -75,7 +107,14 @@ def wall_cabinet(rng: Rng, w: float, d: float, h: float) -> Piece:
 
 def refrigerator(rng: Rng, w: float, d: float, h: float, name: str = "refrigerator") -> Piece:
     """One or two doors over each other, or side by side; long handles; often things on top."""
-    piece = Piece(name, REFRIGERATOR, w, d, h, color=pick(rng, ((238, 238, 236), (200, 202, 204), (40, 40, 42))))
+    piece = Piece(
+        name,
+        REFRIGERATOR,
+        w,
+        d,
+        h,
+        color=pick(rng, ((238, 238, 236), (200, 202, 204), (40, 40, 42))),
+    )
     front = d / 2
     piece.add(box(w, d - 0.07, h, 0, -0.035, 0.02))
     split = between(rng, 0.28, 0.7)
@@ -94,7 +133,14 @@ def refrigerator(rng: Rng, w: float, d: float, h: float, name: str = "refrigerat
             start = high - grip - 0.05 if low < 0.1 else low + 0.05
             piece.add(box(0.03, 0.05, grip, s * (w / 2 - 0.06), front + 0.025, start), color=metal)
     for _ in range(int(rng.integers(0, 4))):  # notes and magnets
-        note = box(0.12, 0.006, 0.16, between(rng, -w / 3, w / 3), front + 0.003, between(rng, 0.5, 0.85) * h)
+        note = box(
+            0.12,
+            0.006,
+            0.16,
+            between(rng, -w / 3, w / 3),
+            front + 0.003,
+            between(rng, 0.5, 0.85) * h,
+        )
         piece.add(note, color=pick(rng, PAINTS))
     return piece.top(mess=0.6, free=0.4)
 
@@ -102,7 +148,11 @@ def refrigerator(rng: Rng, w: float, d: float, h: float, name: str = "refrigerat
 def stove(rng: Rng, w: float, d: float, h: float) -> Piece:
     """Free-standing cooker, ignored."""
     piece = Piece("stove", IGNORED, w, d, h, color=pick(rng, METALS + PAINTS))
-    piece.add(box(w, d, h), box(w, 0.06, 0.12, 0, -d / 2 + 0.03, h), handles(rng, 0, d / 2 + 0.01, h * 0.75, False))
+    piece.add(
+        box(w, d, h),
+        box(w, 0.06, 0.12, 0, -d / 2 + 0.03, h),
+        handles(rng, 0, d / 2 + 0.01, h * 0.75, False),
+    )
     return piece.top(mess=0.5)
 
 

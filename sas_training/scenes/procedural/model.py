@@ -81,7 +81,9 @@ class Piece:
         self.surfaces.append(Surface(0.0, 0.0, self.w * 0.95, self.d * 0.92, height, free, mess))
         return self
 
-    def join(self, other: Piece, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> None:
+    def join(
+        self, other: Piece, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0
+    ) -> None:
         """Put the parts of another piece at x, y, z of this one."""
         for part in other.parts:
             self.parts.append(replace(part, mesh=part.mesh.turned(yaw).moved(x, y, z)))

@@ -65,9 +65,13 @@ class Placer:
             for box in boxes
         )
 
-    def put(self, piece: Piece, x: float, y: float, z: float, yaw: float, solid: bool = True) -> Placed:
+    def put(
+        self, piece: Piece, x: float, y: float, z: float, yaw: float, solid: bool = True
+    ) -> Placed:
         """Put a piece somewhere without asking; every differently named part is an instance."""
         instances: dict[tuple[str, int], int] = {}
+        # Some things are dark or shiny and return few depths.
+        dark = between(self.rng, 0.15, 0.7) if chance(self.rng, 0.05) else 1.0
         for part in piece.parts:
             own = part.name == piece.name and part.label == piece.label
             if own or part.label != IGNORED:
@@ -79,7 +83,7 @@ class Placer:
                 instances[key] = self._instances
             mesh = part.mesh.turned(yaw).moved(x, y, z)
             self.objects.append(
-                RoomObject(mesh, part.label, instances[key], part.name, part.color, part.seen)
+                RoomObject(mesh, part.label, instances[key], part.name, part.color, part.seen * dark)
             )
         block = -1
         if solid:
@@ -148,15 +152,42 @@ class Placer:
                 return self.put(piece, x, y, 0.0, side.yaw + float(rng.normal(0, turn)))
         return None
 
+    def in_corner(self, cell: Cell, name: str) -> Placed | None:
+        """Try to put a piece askew into a corner of a cell, facing the middle."""
+        rng, (x0, y0, x1, y1) = self.rng, cell.rect
+        piece = catalogue.make(name, rng, 1.4)
+        reach = (piece.w + piece.d) / 2 * 0.7071 + 0.03
+        corner = int(rng.integers(4))
+        x = x0 + reach if corner in (0, 3) else x1 - reach
+        y = y0 + reach if corner in (0, 1) else y1 - reach
+        yaw = (-0.25, 0.25, 0.75, -0.75)[corner] * np.pi
+        rect = footprint(piece, x, y, yaw, -0.05)
+        if not cell.holds(rect) or not self.free(rect, 0.0, piece.h):
+            return None
+        return self.put(piece, x, y, 0.0, yaw)
+
     def inside(
-        self, cell: Cell, name: str | Piece, tries: int = 14, margin: float = 0.35, anywhere: bool = False
+        self,
+        cell: Cell,
+        name: str | Piece,
+        tries: int = 14,
+        margin: float = 0.35,
+        anywhere: bool = False,
     ) -> Placed | None:
         """Try to put a piece free in the room, `margin` metres from walls and other pieces."""
         rng = self.rng
         x0, y0, x1, y1 = cell.rect
-        piece = catalogue.make(name, rng, max(x1 - x0, y1 - y0) - 1.0) if isinstance(name, str) else name
+        piece = (
+            catalogue.make(name, rng, max(x1 - x0, y1 - y0) - 1.0)
+            if isinstance(name, str)
+            else name
+        )
         for _ in range(tries):
-            yaw = between(rng, 0, 6.3) if anywhere else int(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, 0.06))
+            yaw = (
+                between(rng, 0, 6.3)
+                if anywhere
+                else int(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, 0.06))
+            )
             x, y = between(rng, x0, x1), between(rng, y0, y1)
             rect = footprint(piece, x, y, yaw, margin)
             if cell.holds(rect) and self.free(rect, 0.0, piece.h):
@@ -178,12 +209,19 @@ class Placer:
         wx, wy = host.at(x, y)
         turned = host.yaw + yaw
         rect = footprint(piece, wx, wy, turned, -0.03)
-        if not cell.holds(rect, 0.03) or not self.free(rect, 0.0, piece.h, (host.block,) if under else ()):
+        if not cell.holds(rect, 0.03) or not self.free(
+            rect, 0.0, piece.h, (host.block,) if under else ()
+        ):
             return None
         return self.put(piece, wx, wy, 0.0, turned)
 
     def on_wall(
-        self, cell: Cell, piece: Piece, low: tuple[float, float], tries: int = 10, deep: float = 0.08
+        self,
+        cell: Cell,
+        piece: Piece,
+        low: tuple[float, float],
+        tries: int = 10,
+        deep: float = 0.08,
     ) -> Placed | None:
         """Try to hang a piece on a wall with its lower edge between two heights."""
         rng = self.rng
@@ -216,7 +254,11 @@ class Placer:
             self._scatter_on(placed, surface, clutter.ON_TOP[kind], amount)
 
     def _scatter_on(
-        self, placed: Placed, surface: Surface, table: tuple[tuple[clutter.Maker, float], ...], amount: float
+        self,
+        placed: Placed,
+        surface: Surface,
+        table: tuple[tuple[clutter.Maker, float], ...],
+        amount: float,
     ) -> None:
         rng = self.rng
         area = max(surface.w, 0.01) * max(surface.d, 0.01)
@@ -245,7 +287,11 @@ class Placer:
         for placed in self.placed:
             if placed.block >= 0 and placed.z == 0.0 and placed.piece.h > 0.2:
                 x0, y0, x1, y1 = self.taken[placed.block][:4]
-                if cell.rect[0] - 0.1 <= x0 and cell.rect[1] - 0.1 <= y0 and x1 <= cell.rect[2] + 0.1:
+                if (
+                    cell.rect[0] - 0.1 <= x0
+                    and cell.rect[1] - 0.1 <= y0
+                    and x1 <= cell.rect[2] + 0.1
+                ):
                     covered += (x1 - x0) * (y1 - y0) if y1 <= cell.rect[3] + 0.1 else 0.0
         return covered / max(cell.area, 0.1)
 

@@ -43,7 +43,10 @@ class Side:
     def free(self, start: float, end: float, low: float, high: float, margin: float = 0.05) -> bool:
         """Whether no opening overlaps the given part of the wall."""
         return all(
-            end + margin <= hole.start or start - margin >= hole.end or high <= hole.low or low >= hole.high
+            end + margin <= hole.start
+            or start - margin >= hole.end
+            or high <= hole.low
+            or low >= hole.high
             for hole in self.openings
         )
 
@@ -57,6 +60,7 @@ class Cell:
     sides: list[Side] = field(default_factory=list)
     blocks: list[Rect] = field(default_factory=list)
     ledges: list[Side] = field(default_factory=list)
+    slants: list[Rect] = field(default_factory=list)  # blocks that are cut along their diagonal
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.rect
@@ -79,7 +83,10 @@ class Cell:
         """Whether a rectangle lies inside the cell and outside its blocks."""
         x0, y0, x1, y1 = self.rect
         inside = (
-            rect[0] >= x0 - slack and rect[1] >= y0 - slack and rect[2] <= x1 + slack and rect[3] <= y1 + slack
+            rect[0] >= x0 - slack
+            and rect[1] >= y0 - slack
+            and rect[2] <= x1 + slack
+            and rect[3] <= y1 + slack
         )
         return inside and not any(overlaps(rect, block, slack) for block in self.blocks)
 
@@ -118,7 +125,10 @@ def add_corner_block(rng: Rng, cell: Cell, w: float, d: float) -> None:
         block = (x0, y1 - d, x0 + w, y1)
         faces = [Side((x0 + w, y1 - d), 2 * quarter, w), Side((x0 + w, y1), -quarter, d)]
     cell.blocks.append(block)
-    cell.ledges += [face for face in faces if face.length > 0.6]
+    if chance(rng, 0.25):
+        cell.slants.append(block)
+    else:
+        cell.ledges += [face for face in faces if face.length > 0.6]
     for side in cell.sides:  # the covered part of the outer walls is gone for doors and furniture
         spans = [_project(side, block[i], block[j]) for i in (0, 2) for j in (1, 3)]
         along = [a for a, _ in spans]
@@ -132,7 +142,9 @@ def _project(side: Side, x: float, y: float) -> tuple[float, float]:
     return dx * c + dy * s, -dx * s + dy * c
 
 
-def attach(rng: Rng, cell: Cell, kind: str, wall: float, depth: float, width: float) -> tuple[Cell, Side, Side] | None:
+def attach(
+    rng: Rng, cell: Cell, kind: str, wall: float, depth: float, width: float
+) -> tuple[Cell, Side, Side] | None:
     """Make a cell behind a free wall of `cell`; returns it and the two facing sides, or None."""
     index = int(rng.integers(4))
     side = cell.sides[index]
@@ -197,7 +209,9 @@ def draw_plan(rng: Rng, kind: str, size: tuple[float, float], annexes: tuple[str
     elif roll < 0.55:
         add_corner_block(rng, main, between(rng, 0.25, 0.6), between(rng, 0.2, 0.6))
     for annex_kind in annexes:
-        sizes = {"bathroom": (1.5, 2.6), "corridor": (1.0, 2.2), "closet": (0.7, 1.2)}.get(annex_kind, (2.0, 3.6))
+        sizes = {"bathroom": (1.5, 2.6), "corridor": (1.0, 2.2), "closet": (0.7, 1.2)}.get(
+            annex_kind, (2.0, 3.6)
+        )
         depth, width = between(rng, *sizes), between(rng, max(sizes[0], 1.2), sizes[1] + 0.4)
         for _ in range(6):
             made = attach(rng, main, annex_kind, wall, depth, width)

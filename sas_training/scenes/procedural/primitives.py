@@ -151,7 +151,9 @@ def tube(start: Vector, end: Vector, radius: float, sides: int = 6) -> Mesh:
     v = np.cross(axis, u)
     angle = np.arange(sides) * (2 * np.pi / sides)
     ring = radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
-    return Mesh(np.concatenate([a + ring, b + ring]).astype(np.float32), grid_triangles(2, sides, True))
+    return Mesh(
+        np.concatenate([a + ring, b + ring]).astype(np.float32), grid_triangles(2, sides, True)
+    )
 
 
 def lump(
@@ -251,7 +253,11 @@ def hanging_sheet(
     flare = np.linspace(1.2, 0.7, rows)[:, None]
     ys = depth * flare * (np.sin(phase)[None] + 0.3 * np.sin(0.37 * phase + 1)[None])
     vertices = np.stack(
-        [np.broadcast_to(us, ys.shape) + x, ys + y, np.broadcast_to(heights[:, None], ys.shape) + z],
+        [
+            np.broadcast_to(us, ys.shape) + x,
+            ys + y,
+            np.broadcast_to(heights[:, None], ys.shape) + z,
+        ],
         -1,
     )
     return Mesh(vertices.reshape(-1, 3).astype(np.float32), grid_triangles(rows, columns))
@@ -272,7 +278,14 @@ def prism(outline: Sequence[tuple[float, float]], h: float, z: float = 0.0) -> M
 
 
 def tray(
-    w: float, d: float, h: float, rim: float, floor: float, x: float = 0.0, y: float = 0.0, z: float = 0.0
+    w: float,
+    d: float,
+    h: float,
+    rim: float,
+    floor: float,
+    x: float = 0.0,
+    y: float = 0.0,
+    z: float = 0.0,
 ) -> Mesh:
     """Box open at the top with walls `rim` thick and a bottom `floor` thick."""
     return merge(

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from .furniture import (
-    FABRICS, METALS, PAINTS, WOODS, Rng, between, blanket, chance, legs, pick, pillow, star_base,
+    FABRICS,
+    METALS,
+    PAINTS,
+    WOODS,
+    Rng,
+    between,
+    blanket,
+    chance,
+    legs,
+    pick,
+    pillow,
+    star_base,
 )  # fmt: skip
 from .model import Piece
 from .primitives import Mesh, box, cushion, cylinder, lathe, lump, merge, tube
@@ -29,7 +40,9 @@ def _chair_back(rng: Rng, w: float, h: float, thick: float) -> Mesh:
         return box(w, thick, h)
     if style == 1:
         posts = [box(thick, thick, h, sx * (w / 2 - thick / 2)) for sx in (-1, 1)]
-        rails = [box(w, thick, 0.05, z=z) for z in np.linspace(h * 0.25, h - 0.05, rng.integers(2, 5))]
+        rails = [
+            box(w, thick, 0.05, z=z) for z in np.linspace(h * 0.25, h - 0.05, rng.integers(2, 5))
+        ]
         return merge([*posts, *rails])
     if style == 2:
         posts = [box(0.025, thick, h, x) for x in np.linspace(-w / 2, w / 2, rng.integers(4, 8))]
@@ -40,7 +53,9 @@ def _chair_back(rng: Rng, w: float, h: float, thick: float) -> Mesh:
     return _curved_back(w, h, between(rng, 0.03, 0.09), thick)
 
 
-def dining_chair(rng: Rng, w: float, d: float, h: float, name: str = "chair", label: int = 4) -> Piece:
+def dining_chair(
+    rng: Rng, w: float, d: float, h: float, name: str = "chair", label: int = 4
+) -> Piece:
     """Chair with legs, a seat and a back; often upholstered, sometimes with arms."""
     piece = Piece(name, label, w, d, h, color=pick(rng, WOODS + PAINTS + FABRICS))
     seat, thick = between(rng, 0.42, 0.49), between(rng, 0.025, 0.05)
@@ -64,13 +79,18 @@ def dining_chair(rng: Rng, w: float, d: float, h: float, name: str = "chair", la
         arm = seat + between(rng, 0.18, 0.26)
         for sx in (-1, 1):
             x = sx * (w / 2 - 0.02)
-            piece.add(box(0.05, d * 0.8, 0.03, x, -0.03, arm), box(0.03, 0.03, arm - seat, x, d * 0.3, seat))
+            piece.add(
+                box(0.05, d * 0.8, 0.03, x, -0.03, arm),
+                box(0.03, 0.03, arm - seat, x, d * 0.3, seat),
+            )
     return piece.top(seat + 0.03, mess=0.16, free=0.4)
 
 
 def office_chair(rng: Rng, w: float, d: float, h: float) -> Piece:
     """Swivel chair with a star base, padded seat, curved back and often arms."""
-    piece = Piece("office chair", 4, w, d, h, color=pick(rng, ((36, 36, 38), (60, 60, 66), *FABRICS)))
+    piece = Piece(
+        "office chair", 4, w, d, h, color=pick(rng, ((36, 36, 38), (60, 60, 66), *FABRICS))
+    )
     seat = between(rng, 0.42, 0.54)
     piece.add(star_base(rng, between(rng, 0.26, 0.33), seat - 0.05), color=pick(rng, METALS))
     sw = w * between(rng, 0.72, 0.85)
@@ -84,7 +104,8 @@ def office_chair(rng: Rng, w: float, d: float, h: float) -> Piece:
     )
     y = -d * 0.36
     piece.add(
-        back.tilted(between(rng, 0, 0.3)).moved(0, y, seat + gap), box(0.08, 0.03, gap + 0.12, 0, y - 0.02, seat - 0.02)
+        back.tilted(between(rng, 0, 0.3)).moved(0, y, seat + gap),
+        box(0.08, 0.03, gap + 0.12, 0, y - 0.02, seat - 0.02),
     )
     if chance(rng, 0.15):
         piece.add(cushion(sw * 0.6, 0.08, 0.16, rng, 0, y - 0.08, h + 0.02))
@@ -99,7 +120,9 @@ def office_chair(rng: Rng, w: float, d: float, h: float) -> Piece:
     return piece.top(seat + 0.04, mess=0.12, free=0.4)
 
 
-def armchair(rng: Rng, w: float, d: float, h: float, name: str = "armchair", label: int = 4) -> Piece:
+def armchair(
+    rng: Rng, w: float, d: float, h: float, name: str = "armchair", label: int = 4
+) -> Piece:
     """Upholstered chair with closed arms, or a rounded tub chair."""
     piece = Piece(name, label, w, d, h, color=pick(rng, FABRICS))
     seat, foot = between(rng, 0.38, 0.46), between(rng, 0.0, 0.14)
@@ -117,9 +140,14 @@ def armchair(rng: Rng, w: float, d: float, h: float, name: str = "armchair", lab
     back_t = between(rng, 0.13, 0.24)
     piece.add(
         box(w, d, max(seat - foot - 0.12, 0.08), z=foot),
-        *[cushion(arm_w, d * 0.96, arm_h - foot, rng, sx * (w - arm_w) / 2, 0, foot) for sx in (-1, 1)],
+        *[
+            cushion(arm_w, d * 0.96, arm_h - foot, rng, sx * (w - arm_w) / 2, 0, foot)
+            for sx in (-1, 1)
+        ],
         cushion(w - 2 * arm_w, d - back_t, 0.17, rng, 0, back_t / 2, seat - 0.14),
-        cushion(w * 0.98, back_t, h - foot, rng).tilted(between(rng, 0, 0.14)).moved(0, -d / 2 + back_t / 2, foot),
+        cushion(w * 0.98, back_t, h - foot, rng)
+        .tilted(between(rng, 0, 0.14))
+        .moved(0, -d / 2 + back_t / 2, foot),
     )
     if chance(rng, 0.4):
         pillow(rng, piece, 0, -d / 2 + back_t + 0.12, seat, 1.1)
@@ -140,7 +168,9 @@ def stool(rng: Rng, w: float, d: float, h: float, name: str = "stool") -> Piece:
             z = between(rng, 0.12, 0.3)
             piece.add(*[box(w * 0.7, 0.02, 0.02, 0, sy * d * 0.34, z) for sy in (-1, 1)])
     piece.add(
-        cylinder(r, 0.04, z=h - 0.04, sides=12) if chance(rng, 0.5) else cushion(w, d, 0.09, rng, z=h - 0.06)
+        cylinder(r, 0.04, z=h - 0.04, sides=12)
+        if chance(rng, 0.5)
+        else cushion(w, d, 0.09, rng, z=h - 0.06)
     )
     if name == "bar stool" and chance(rng, 0.5):
         piece.add(_curved_back(w, between(rng, 0.15, 0.35), 0.05, 0.03).moved(0, -d / 2 + 0.05, h))
@@ -163,22 +193,33 @@ def folding_chair(rng: Rng, w: float, d: float, h: float) -> Piece:
     seat = between(rng, 0.42, 0.46)
     for sx in (-1, 1):
         x = sx * (w / 2 - 0.02)
-        piece.add(tube((x, d / 2, 0), (x, -d / 2, h), 0.014), tube((x * 0.9, -d / 2, 0), (x * 0.9, d / 3, seat), 0.014))
+        piece.add(
+            tube((x, d / 2, 0), (x, -d / 2, h), 0.014),
+            tube((x * 0.9, -d / 2, 0), (x * 0.9, d / 3, seat), 0.014),
+        )
     piece.add(
-        box(w * 0.9, d * 0.75, 0.025, z=seat), box(w * 0.9, 0.02, between(rng, 0.12, 0.3), 0, -d * 0.4, h * 0.74)
+        box(w * 0.9, d * 0.75, 0.025, z=seat),
+        box(w * 0.9, 0.02, between(rng, 0.12, 0.3), 0, -d * 0.4, h * 0.74),
     )
     return piece.top(seat + 0.02, mess=0.1, free=0.3)
 
 
-def _sofa_run(rng: Rng, piece: Piece, w: float, d: float, h: float, seats: int, style: dict[str, float]) -> Piece:
+def _sofa_run(
+    rng: Rng, piece: Piece, w: float, d: float, h: float, seats: int, style: dict[str, float]
+) -> Piece:
     """Base, seat cushions and back of one straight run, without arms."""
     run = Piece(piece.name, piece.label, w, d, h, color=piece.color)
     foot, seat, back_t = style["foot"], style["seat"], style["back"]
-    run.add(box(w, d, seat - foot - 0.13, z=foot), box(w, back_t * 0.6, h * 0.9 - foot, 0, -d / 2 + back_t * 0.3, foot))
+    run.add(
+        box(w, d, seat - foot - 0.13, z=foot),
+        box(w, back_t * 0.6, h * 0.9 - foot, 0, -d / 2 + back_t * 0.3, foot),
+    )
     each = w / seats
     for k in range(seats):
         x = -w / 2 + each * (k + 0.5)
-        run.add(cushion(each * 0.99, d - back_t * 0.7, 0.18, rng, x, back_t * 0.35, seat - 0.14, 0.05))
+        run.add(
+            cushion(each * 0.99, d - back_t * 0.7, 0.18, rng, x, back_t * 0.35, seat - 0.14, 0.05)
+        )
         back = cushion(each * 0.97, back_t, h - seat + 0.05, rng, rough=0.06)
         run.add(back.tilted(between(rng, 0.02, 0.22)).moved(x, -d / 2 + back_t * 0.75, seat - 0.04))
     return run
@@ -197,9 +238,19 @@ def _sofa_style(rng: Rng, h: float) -> dict[str, float]:
 def _sofa_mess(rng: Rng, piece: Piece, w: float, d: float, seat: float) -> None:
     for _ in range(int(rng.integers(0, 5))):
         x = between(rng, -w * 0.4, w * 0.4)
-        pillow(rng, piece, x, -d / 2 + 0.3 + between(rng, 0, 0.12), seat + 0.02, between(rng, 0.5, 1.3))
+        pillow(
+            rng, piece, x, -d / 2 + 0.3 + between(rng, 0, 0.12), seat + 0.02, between(rng, 0.5, 1.3)
+        )
     if chance(rng, 0.35):
-        blanket(rng, piece, between(rng, 0.4, 0.9), d * 0.6, seat + 0.05, between(rng, -w / 4, w / 4), 0.05)
+        blanket(
+            rng,
+            piece,
+            between(rng, 0.4, 0.9),
+            d * 0.6,
+            seat + 0.05,
+            between(rng, -w / 4, w / 4),
+            0.05,
+        )
 
 
 def sofa(rng: Rng, w: float, d: float, h: float, name: str = "sofa") -> Piece:
@@ -212,7 +263,9 @@ def sofa(rng: Rng, w: float, d: float, h: float, name: str = "sofa") -> Piece:
     if arm:
         for sx in (-1, 1):
             x = sx * (w - arm) / 2
-            piece.add(cushion(arm, d, style["arm_h"] - style["foot"], rng, x, 0, style["foot"], 0.03))
+            piece.add(
+                cushion(arm, d, style["arm_h"] - style["foot"], rng, x, 0, style["foot"], 0.03)
+            )
     if style["foot"] > 0.05:
         piece.add(legs(rng, w * 0.94, d * 0.88, style["foot"] + 0.04, 0.05), color=pick(rng, WOODS))
     _sofa_mess(rng, piece, w - 2 * arm, d, style["seat"])
@@ -224,19 +277,55 @@ def corner_sofa(rng: Rng, w: float, d: float, h: float) -> Piece:
     piece = Piece("corner sofa", 5, w, d, h, color=pick(rng, FABRICS))
     style = _sofa_style(rng, h)
     depth = between(rng, 0.8, 0.98)
-    piece.join(_sofa_run(rng, piece, w, depth, h, max(2, round(w / 0.75)), style), y=-d / 2 + depth / 2)
+    piece.join(
+        _sofa_run(rng, piece, w, depth, h, max(2, round(w / 0.75)), style), y=-d / 2 + depth / 2
+    )
     side = 1 if chance(rng, 0.5) else -1
     length = d - depth
     if chance(rng, 0.45):  # chaise: no back on the short run
         piece.add(
-            box(depth, length, style["seat"] - style["foot"] - 0.12, side * (w - depth) / 2, depth / 2, style["foot"]),
-            cushion(depth, length + 0.1, 0.18, rng, side * (w - depth) / 2, depth / 2 - 0.03, style["seat"] - 0.14, 0.05),
+            box(
+                depth,
+                length,
+                style["seat"] - style["foot"] - 0.12,
+                side * (w - depth) / 2,
+                depth / 2,
+                style["foot"],
+            ),
+            cushion(
+                depth,
+                length + 0.1,
+                0.18,
+                rng,
+                side * (w - depth) / 2,
+                depth / 2 - 0.03,
+                style["seat"] - 0.14,
+                0.05,
+            ),
         )
     else:
         run = _sofa_run(rng, piece, length, depth, h, max(1, round(length / 0.75)), style)
         piece.join(run, side * (w - depth) / 2, depth / 2, yaw=side * np.pi / 2)
-        piece.add(cushion(depth, style["arm"], style["arm_h"], rng, side * (w - depth) / 2, d / 2 - style["arm"] / 2))
-    piece.add(cushion(style["arm"], depth, style["arm_h"], rng, -side * (w - style["arm"]) / 2, -d / 2 + depth / 2))
+        piece.add(
+            cushion(
+                depth,
+                style["arm"],
+                style["arm_h"],
+                rng,
+                side * (w - depth) / 2,
+                d / 2 - style["arm"] / 2,
+            )
+        )
+    piece.add(
+        cushion(
+            style["arm"],
+            depth,
+            style["arm_h"],
+            rng,
+            -side * (w - style["arm"]) / 2,
+            -d / 2 + depth / 2,
+        )
+    )
     _sofa_mess(rng, piece, w * 0.8, d, style["seat"])
     if chance(rng, 0.6):
         pillow(rng, piece, side * (w - depth) / 2, d / 4, style["seat"] + 0.03)
@@ -246,8 +335,12 @@ def corner_sofa(rng: Rng, w: float, d: float, h: float) -> Piece:
 def bench(rng: Rng, w: float, d: float, h: float) -> Piece:
     """Long seat without a back."""
     piece = Piece("bench", 19, w, d, h, color=pick(rng, WOODS + FABRICS))
-    piece.add(legs(rng, w, d, h - 0.05, 0.05) if chance(rng, 0.6) else box(w * 0.95, d * 0.9, h - 0.05))
-    piece.add(box(w, d, 0.05, z=h - 0.05) if chance(rng, 0.5) else cushion(w, d, 0.1, rng, z=h - 0.07))
+    piece.add(
+        legs(rng, w, d, h - 0.05, 0.05) if chance(rng, 0.6) else box(w * 0.95, d * 0.9, h - 0.05)
+    )
+    piece.add(
+        box(w, d, 0.05, z=h - 0.05) if chance(rng, 0.5) else cushion(w, d, 0.1, rng, z=h - 0.07)
+    )
     return piece.top(mess=0.5)
 
 

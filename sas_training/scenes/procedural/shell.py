@@ -6,8 +6,8 @@ from . import catalogue, wall_things
 from .furniture import PAINTS, WOODS, Rng, between, chance, pick
 from .model import FLOOR, IGNORED, WALL
 from .placing import Placer, wall_rect
-from .plan import Cell, Opening, Side, floor_mesh, wall_mesh
-from .primitives import box
+from .plan import Cell, Opening, Rect, Side, floor_mesh, wall_mesh
+from .primitives import Mesh, box, prism
 
 
 def _cut(rng: Rng, cell: Cell, w: float, low: float, high: float) -> tuple[Side, float] | None:
@@ -45,7 +45,9 @@ def add_door(placer: Placer, cell: Cell, leads_out: bool = True) -> None:
 
 def _hang_door(placer: Placer, side: Side, along: float, w: float, h: float) -> None:
     x, y = side.at(along, 0.0)
-    placer.put(wall_things.door(placer.rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False)
+    placer.put(
+        wall_things.door(placer.rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False
+    )
     placer.clear.append((*wall_rect(side, along, w, between(placer.rng, 0.5, 0.9)), 0.0, 2.0))
 
 
@@ -64,7 +66,11 @@ def add_inner_doors(placer: Placer, main: Cell) -> None:
         for hole in side.openings:
             if hole.low == 0.0:
                 placer.clear.append(
-                    (*wall_rect(side, (hole.start + hole.end) / 2, hole.end - hole.start, 0.7), 0.0, 2.0)
+                    (
+                        *wall_rect(side, (hole.start + hole.end) / 2, hole.end - hole.start, 0.7),
+                        0.0,
+                        2.0,
+                    )
                 )
 
 
@@ -76,7 +82,9 @@ def add_closet_doors(placer: Placer, cell: Cell) -> None:
     if cut is not None:
         side, along = cut
         x, y = side.at(along, 0.0)
-        placer.put(wall_things.sliding_doors(rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False)
+        placer.put(
+            wall_things.sliding_doors(rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False
+        )
         placer.clear.append((*wall_rect(side, along, w, 0.5), 0.0, 2.0))
 
 
@@ -96,7 +104,7 @@ def add_window(placer: Placer, cell: Cell, curtains: float) -> None:
         bottom = 0.02 if chance(rng, 0.7) else max(0.02, low - 0.2)
         span = w + between(rng, 0.15, 0.6)
         if chance(rng, 0.3):  # along the whole wall
-            free = [h for h in side.openings if h.high < 90 and h.low > 0.0 or h.high >= 90]
+            free = [h for h in side.openings if (h.high < 90 and h.low > 0.0) or h.high >= 90]
             if len(free) == len(side.openings) and len([h for h in free if h.high >= 90]) == 0:
                 span, along = side.length - 0.06, side.length / 2
         span = min(span, 2 * along - 0.02, 2 * (side.length - along) - 0.02)
@@ -134,10 +142,25 @@ def build_shell(placer: Placer) -> None:
         for side in cell.sides:
             mesh = wall_mesh(side, plan.height, plan.wall / 2, rng, baseboard)
             placer.structure(mesh, WALL, "wall", paint)
-        for x0, y0, x1, y1 in cell.blocks:
-            block = box(x1 - x0, y1 - y0, plan.height, (x0 + x1) / 2, (y0 + y1) / 2)
-            placer.structure(block, WALL, "wall", paint)
+        for block in cell.blocks:
+            mesh = _slant(cell, block, plan.height) if block in cell.slants else _column(block, plan.height)
+            placer.structure(mesh, WALL, "wall", paint)
         floor = floor_mesh(cell.rect, 0.0, plan.wall, rng, 0.004)
         placer.structure(floor, FLOOR, "floor", pick(rng, WOODS + PAINTS))
         ceiling = floor_mesh(cell.rect, plan.height + 0.002 * index, plan.wall, rng, 0.0)
         placer.structure(ceiling, IGNORED, "ceiling", (235, 235, 235))
+
+
+def _column(block: Rect, height: float) -> Mesh:
+    x0, y0, x1, y1 = block
+    return box(x1 - x0, y1 - y0, height, (x0 + x1) / 2, (y0 + y1) / 2)
+
+
+def _slant(cell: Cell, block: Rect, height: float) -> Mesh:
+    """The half of a corner block that lies behind its diagonal."""
+    x0, y0, x1, y1 = block
+    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+    # The corner opposite to the corner of the room is the one that is cut off.
+    middle = ((cell.rect[0] + cell.rect[2]) / 2, (cell.rect[1] + cell.rect[3]) / 2)
+    inner = min(corners, key=lambda c: (c[0] - middle[0]) ** 2 + (c[1] - middle[1]) ** 2)
+    return prism([corner for corner in corners if corner != inner], height)

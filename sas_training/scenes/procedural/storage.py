@@ -5,13 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from .furniture import (
-    FABRICS, METALS, PAINTS, WOODS, Rng, between, carcass, chance, handles, legs, pick,
+    FABRICS,
+    METALS,
+    PAINTS,
+    WOODS,
+    Rng,
+    between,
+    carcass,
+    chance,
+    handles,
+    legs,
+    pick,
 )  # fmt: skip
 from .model import BOOKSHELF, CABINET, IGNORED, Piece, Surface
 from .primitives import Mesh, box, lump, merge, tube
 
 
-def fronts(rng: Rng, piece: Piece, columns: int, rows: int, z0: float, z1: float, upright: bool) -> None:
+def fronts(
+    rng: Rng, piece: Piece, columns: int, rows: int, z0: float, z1: float, upright: bool
+) -> None:
     """Cover the front of a piece between z0 and z1 with doors or drawers that have handles."""
     w, y = piece.w, piece.d / 2
     each, rise = w / columns, (z1 - z0) / rows
@@ -23,13 +35,20 @@ def fronts(rng: Rng, piece: Piece, columns: int, rows: int, z0: float, z1: float
             out = between(rng, 0.1, 0.25) if ajar and not upright else 0.0
             piece.add(box(each - 0.015, 0.02, rise - 0.015, x, y - 0.005 + out, z + 0.007))
             if out:
-                piece.add(*[box(0.02, out, rise * 0.6, x + s * each * 0.42, y + out / 2, z) for s in (-1, 1)])
+                piece.add(
+                    *[
+                        box(0.02, out, rise * 0.6, x + s * each * 0.42, y + out / 2, z)
+                        for s in (-1, 1)
+                    ]
+                )
             side = each * 0.38 * (1 if c % 2 == 0 else -1) if upright else 0.0
             height = z + rise * (0.5 if not upright or z1 > 1.2 else 0.75)
             piece.add(handles(rng, x + side, y + 0.012 + out, height, upright), color=metal)
 
 
-def cabinet(rng: Rng, w: float, d: float, h: float, name: str = "cabinet", label: int = CABINET) -> Piece:
+def cabinet(
+    rng: Rng, w: float, d: float, h: float, name: str = "cabinet", label: int = CABINET
+) -> Piece:
     """Closed cabinet with doors, drawers or both, on a plinth or legs."""
     piece = Piece(name, label, w, d, h, color=pick(rng, WOODS + PAINTS))
     foot = between(rng, 0.05, 0.16) if chance(rng, 0.35) else 0.0
@@ -47,7 +66,9 @@ def cabinet(rng: Rng, w: float, d: float, h: float, name: str = "cabinet", label
     elif chance(rng, 0.5):
         fronts(rng, piece, columns, 1, foot + 0.02, h - 0.03, True)
     else:
-        fronts(rng, piece, max(1, columns // 2), max(2, round(h / 0.22)), foot + 0.02, h - 0.03, False)
+        fronts(
+            rng, piece, max(1, columns // 2), max(2, round(h / 0.22)), foot + 0.02, h - 0.03, False
+        )
     return piece.top(mess=0.85 if h < 1.5 else 0.45, free=0.9)
 
 
@@ -65,7 +86,9 @@ def wardrobe(rng: Rng, w: float, d: float, h: float) -> Piece:
     piece.add(box(w, d - 0.03, h, 0, -0.015))
     if chance(rng, 0.3):
         for k in range(2):
-            piece.add(box(w * 0.52, 0.02, h - 0.1, (k - 0.5) * w * 0.48, d / 2 - 0.02 + 0.02 * k, 0.05))
+            piece.add(
+                box(w * 0.52, 0.02, h - 0.1, (k - 0.5) * w * 0.48, d / 2 - 0.02 + 0.02 * k, 0.05)
+            )
     else:
         fronts(rng, piece, max(2, round(w / 0.5)), 1, 0.08, h - 0.03, True)
     return piece.top(mess=0.6, free=0.4)
@@ -78,7 +101,9 @@ def open_wardrobe(rng: Rng, w: float, d: float, h: float) -> Piece:
     x = -w / 2 + 0.06
     while x < w / 2 - 0.1:
         length = between(rng, 0.6, 1.1)
-        mesh = lump(between(rng, 0.04, 0.1), d * 0.75, length, rng, x, 0, h - 0.18 - length, 0.4, 0.12, 8)
+        mesh = lump(
+            between(rng, 0.04, 0.1), d * 0.75, length, rng, x, 0, h - 0.18 - length, 0.4, 0.12, 8
+        )
         piece.add_other(mesh, IGNORED, "clothes", pick(rng, FABRICS))
         x += between(rng, 0.05, 0.16)
     piece.surfaces.append(Surface(0, 0, w * 0.9, d * 0.8, 0.03, 0.4, 0.8))
@@ -102,12 +127,16 @@ def book_row(rng: Rng, w: float, d: float, h: float, fill: float) -> Mesh:
             deep = d * between(rng, 0.6, 0.9)
             high = min(tall * between(rng, 0.8, 1.1), h - 0.01)
             book = box(thick, deep, high, x + thick / 2, -d / 2 + deep / 2 + 0.02)
-            books.append(book.tilted(between(rng, -0.25, 0.25), 1, (x, 0, 0)) if chance(rng, 0.06) else book)
+            books.append(
+                book.tilted(between(rng, -0.25, 0.25), 1, (x, 0, 0)) if chance(rng, 0.06) else book
+            )
             x += thick
     return merge(books)
 
 
-def bookshelf(rng: Rng, w: float, d: float, h: float, name: str = "bookshelf", label: int = BOOKSHELF) -> Piece:
+def bookshelf(
+    rng: Rng, w: float, d: float, h: float, name: str = "bookshelf", label: int = BOOKSHELF
+) -> Piece:
     """Open shelf with a back panel; crammed, tidy, or nearly empty, sometimes with doors below."""
     piece = Piece(name, label, w, d, h, color=pick(rng, WOODS + PAINTS))
     thick = between(rng, 0.016, 0.04)
@@ -130,7 +159,9 @@ def bookshelf(rng: Rng, w: float, d: float, h: float, name: str = "bookshelf", l
             if r:
                 piece.add(box(inner, d, thick, x, 0, z))
             if chance(rng, 0.8 * fill + 0.1):
-                books = book_row(rng, inner - 2 * thick, d, step - thick, fill).moved(x, 0, z + thick)
+                books = book_row(rng, inner - 2 * thick, d, step - thick, fill).moved(
+                    x, 0, z + thick
+                )
                 if not len(books.vertices):
                     continue
                 color = pick(rng, FABRICS)
@@ -140,14 +171,22 @@ def bookshelf(rng: Rng, w: float, d: float, h: float, name: str = "bookshelf", l
                     piece.add_other(books, IGNORED, "books", color)
             else:
                 free = step - thick - 0.04
-                piece.surfaces.append(Surface(x, 0, inner * 0.85, d * 0.8, z + thick, free, 0.5 * fill))
+                piece.surfaces.append(
+                    Surface(x, 0, inner * 0.85, d * 0.8, z + thick, free, 0.5 * fill)
+                )
     return piece.top(mess=0.6, free=0.5)
 
 
 def rack(rng: Rng, w: float, d: float, h: float) -> Piece:
     """Metal or wire shelf of a store room; ignored like NYU40 "shelves", full of things."""
     piece = Piece("shelf", IGNORED, w, d, h, color=pick(rng, METALS + WOODS))
-    piece.add(*[box(0.035, 0.035, h, sx * (w / 2 - 0.02), sy * (d / 2 - 0.02)) for sx in (-1, 1) for sy in (-1, 1)])
+    piece.add(
+        *[
+            box(0.035, 0.035, h, sx * (w / 2 - 0.02), sy * (d / 2 - 0.02))
+            for sx in (-1, 1)
+            for sy in (-1, 1)
+        ]
+    )
     rows = max(2, round(h / between(rng, 0.35, 0.55)))
     for r in range(rows):
         z = 0.1 + (h - 0.12) * r / max(rows - 1, 1)
@@ -170,7 +209,11 @@ def nightstand(rng: Rng, w: float, d: float, h: float) -> Piece:
         piece.surfaces.clear()
         return piece.top(mess=0.95)
     piece = Piece("nightstand", IGNORED, w, d, h, color=pick(rng, WOODS))
-    piece.add(legs(rng, w, d, h - 0.03, 0.04), box(w, d, 0.03, z=h - 0.03), box(w * 0.9, d * 0.9, 0.02, z=h * 0.3))
+    piece.add(
+        legs(rng, w, d, h - 0.03, 0.04),
+        box(w, d, 0.03, z=h - 0.03),
+        box(w * 0.9, d * 0.9, 0.02, z=h * 0.3),
+    )
     return piece.top(mess=0.95)
 
 

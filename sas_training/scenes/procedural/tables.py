@@ -19,7 +19,17 @@ def _frame(rng: Rng, w: float, d: float, h: float) -> Mesh:
     """What carries a table top: legs, side panels, trestles or a T-shaped frame."""
     style = rng.random()
     if style < 0.55:
-        bars = [legs(rng, w, d, h, between(rng, 0.035, 0.09), between(rng, 0, 0.08), between(rng, 0, 0.03))]
+        bars = [
+            legs(
+                rng,
+                w,
+                d,
+                h,
+                between(rng, 0.035, 0.09),
+                between(rng, 0, 0.08),
+                between(rng, 0, 0.03),
+            )
+        ]
         if chance(rng, 0.5):
             apron = between(rng, 0.06, 0.12)
             bars += [box(w * 0.9, 0.02, apron, 0, sy * d * 0.42, h - apron) for sy in (-1, 1)]
@@ -61,7 +71,10 @@ def round_table(rng: Rng, w: float, d: float, h: float, name: str = "round table
         r = between(rng, 0.03, 0.09)
         piece.add(
             cylinder(r, h - thick),
-            lathe([(0, 0.0), (w * 0.3, 0.0), (w * 0.28, 0.03), (r, between(rng, 0.05, 0.15))], stretch=d / w),
+            lathe(
+                [(0, 0.0), (w * 0.3, 0.0), (w * 0.28, 0.03), (r, between(rng, 0.05, 0.15))],
+                stretch=d / w,
+            ),
         )
     else:
         piece.add(legs(rng, w * 0.75, d * 0.75, h - thick, 0.045, 0, between(rng, 0, 0.06)))
@@ -83,14 +96,19 @@ def meeting_table(rng: Rng, w: float, d: float, h: float) -> Piece:
     return piece.top(mess=between(rng, 0.1, 0.8))
 
 
-def _drawers(rng: Rng, piece: Piece, w: float, d: float, h: float, x: float, y: float, z: float) -> None:
+def _drawers(
+    rng: Rng, piece: Piece, w: float, d: float, h: float, x: float, y: float, z: float
+) -> None:
     """A block with drawer fronts under a table top."""
     piece.add(box(w, d, h, x, y, z))
     count = int(rng.integers(2, 5))
     for k in range(count):
         front = z + h * k / count
         piece.add(box(w * 0.94, 0.02, h / count - 0.02, x, y + d / 2 + 0.008, front + 0.01))
-        piece.add(handles(rng, x, y + d / 2 + 0.015, front + h / count * 0.6, False), color=pick(rng, METALS))
+        piece.add(
+            handles(rng, x, y + d / 2 + 0.015, front + h / count * 0.6, False),
+            color=pick(rng, METALS),
+        )
 
 
 def desk(rng: Rng, w: float, d: float, h: float, name: str = "desk") -> Piece:
@@ -107,7 +125,9 @@ def desk(rng: Rng, w: float, d: float, h: float, name: str = "desk") -> Piece:
         piece.add(box(0.03, d * 0.95, under, -side * (w / 2 - 0.02)))
     elif style < 0.55:
         for sx in (-1, 1):
-            _drawers(rng, piece, block * 0.9, d * 0.92, under - 0.02, sx * (w - block * 0.9) / 2, 0, 0.02)
+            _drawers(
+                rng, piece, block * 0.9, d * 0.92, under - 0.02, sx * (w - block * 0.9) / 2, 0, 0.02
+            )
     elif style < 0.75:
         piece.add(*[box(0.03, d * 0.95, under, sx * (w / 2 - 0.02)) for sx in (-1, 1)])
         if chance(rng, 0.5):
@@ -120,12 +140,17 @@ def desk(rng: Rng, w: float, d: float, h: float, name: str = "desk") -> Piece:
     if chance(rng, 0.18):
         rise, deep = between(rng, 0.35, 0.7), between(rng, 0.2, 0.3)
         y = -d / 2 + deep / 2
-        piece.add(*[box(0.02, deep, rise, x, y, h) for x in np.linspace(-w / 2 + 0.01, w / 2 - 0.01, 4)])
+        piece.add(
+            *[box(0.02, deep, rise, x, y, h) for x in np.linspace(-w / 2 + 0.01, w / 2 - 0.01, 4)]
+        )
         piece.add(box(w, deep, 0.02, 0, y, h + rise), box(w, 0.015, rise, 0, -d / 2 + 0.01, h))
         piece.surfaces.append(Surface(0, y, w * 0.9, deep, h + rise + 0.02, 0.5, 0.7))
     elif chance(rng, 0.15):
         piece.add_other(
-            box(w, 0.03, between(rng, 0.3, 0.5), 0, -d / 2 + 0.02, h), IGNORED, "desk screen", pick(rng, PAINTS)
+            box(w, 0.03, between(rng, 0.3, 0.5), 0, -d / 2 + 0.02, h),
+            IGNORED,
+            "desk screen",
+            pick(rng, PAINTS),
         )
     piece.surfaces.append(Surface(0, 0, w * 0.6, d * 0.7, 0.0, under * 0.8, 0.55))
     return piece.top(mess=between(rng, 0.4, 1.0))

@@ -65,7 +65,9 @@ def sliding_doors(rng: Rng, w: float, h: float, wall: float) -> Piece:
 
 def window(rng: Rng, w: float, h: float, wall: float) -> Piece:
     """Frame, bars, sill and a pane that depth cameras mostly look through; its lower edge at z = 0."""
-    piece = Piece("window", WINDOW, w, wall, h, color=pick(rng, ((240, 240, 240), (90, 70, 55), (60, 60, 62))))
+    piece = Piece(
+        "window", WINDOW, w, wall, h, color=pick(rng, ((240, 240, 240), (90, 70, 55), (60, 60, 62)))
+    )
     y = -between(rng, 0.04, max(wall * 0.8, 0.05))
     bar = between(rng, 0.05, 0.1)
     piece.add(
@@ -84,7 +86,9 @@ def window(rng: Rng, w: float, h: float, wall: float) -> Piece:
         deep = between(rng, 0.03, 0.25)
         piece.add(box(w + 0.1, deep - y, 0.035, 0, (deep + y) / 2, -0.035))
         if deep > 0.08 or y < -0.1:
-            piece.surfaces.append(Surface(0, (deep + y) / 2, w * 0.9, (deep - y) * 0.85, 0.0, 0.4, 0.7))
+            piece.surfaces.append(
+                Surface(0, (deep + y) / 2, w * 0.9, (deep - y) * 0.85, 0.0, 0.4, 0.7)
+            )
     return piece
 
 
@@ -94,7 +98,12 @@ def blinds(rng: Rng, w: float, h: float) -> Piece:
     drop = h * between(rng, 0.25, 1.0)
     if chance(rng, 0.6):
         count = max(3, int(drop / 0.06))
-        slats = [box(w, 0.035, 0.006, 0, 0.03, h - drop * k / count).tilted(0.5, 0, (0, 0.03, h - drop * k / count)) for k in range(count)]
+        slats = [
+            box(w, 0.035, 0.006, 0, 0.03, h - drop * k / count).tilted(
+                0.5, 0, (0, 0.03, h - drop * k / count)
+            )
+            for k in range(count)
+        ]
         piece.add(*slats)
     else:
         piece.add(box(w, 0.01, drop, 0, 0.03, h - drop))
@@ -116,7 +125,18 @@ def curtain(rng: Rng, w: float, h: float, low: float = 0.02) -> Piece:
         share = between(rng, 0.12, 0.42)
         sides = (-1, 1) if state < 0.9 else (1,)
         for s in sides:
-            piece.add(hanging_sheet(w * share, h - low, depth * 1.3, fold * 0.7, rng, s * w * (1 - share) / 2, y, low))
+            piece.add(
+                hanging_sheet(
+                    w * share,
+                    h - low,
+                    depth * 1.3,
+                    fold * 0.7,
+                    rng,
+                    s * w * (1 - share) / 2,
+                    y,
+                    low,
+                )
+            )
     if chance(rng, 0.5):
         rod = cylinder(0.015, w + 0.2, sides=6).tilted(np.pi / 2, 1).moved(-w / 2 - 0.1, y, h)
         piece.add_other(rod, IGNORED, "curtain rod", pick(rng, METALS))
@@ -137,7 +157,16 @@ def picture(rng: Rng, w: float, h: float) -> Piece:
 def board(rng: Rng, w: float, h: float) -> Piece:
     """Whiteboard, pin board or blackboard with a tray; ignored."""
     name = ("whiteboard", "bulletin board", "blackboard")[int(rng.choice(3, p=(0.6, 0.25, 0.15)))]
-    piece = Piece(name, IGNORED, w, 0.08, h, color={"whiteboard": (245, 245, 245), "blackboard": (40, 60, 50)}.get(name, (190, 150, 100)))
+    piece = Piece(
+        name,
+        IGNORED,
+        w,
+        0.08,
+        h,
+        color={"whiteboard": (245, 245, 245), "blackboard": (40, 60, 50)}.get(
+            name, (190, 150, 100)
+        ),
+    )
     piece.add(box(w, 0.025, h, 0, 0.012), box(w * 0.8, 0.07, 0.02, 0, 0.035))
     return piece
 
@@ -153,7 +182,9 @@ def mirror(rng: Rng, w: float, h: float) -> Piece:
 def wall_screen(rng: Rng, w: float, h: float) -> Piece:
     """Television or projection screen on the wall; ignored."""
     piece = Piece("television", IGNORED, w, 0.1, h, color=(25, 25, 28))
-    piece.add_other(box(w, 0.05, h, 0, between(rng, 0.04, 0.1)), IGNORED, "television", (25, 25, 28), 0.75)
+    piece.add_other(
+        box(w, 0.05, h, 0, between(rng, 0.04, 0.1)), IGNORED, "television", (25, 25, 28), 0.75
+    )
     return piece
 
 
@@ -162,7 +193,12 @@ def radiator(rng: Rng, w: float, d: float, h: float) -> Piece:
     piece = Piece("radiator", OTHERFURNITURE, w, d, h, color=pick(rng, PAINTS))
     low = between(rng, 0.08, 0.15)
     if chance(rng, 0.5):
-        piece.add(*[box(0.05, d * 0.8, h - low, float(x), 0, low) for x in np.arange(-w / 2, w / 2, 0.075)])
+        piece.add(
+            *[
+                box(0.05, d * 0.8, h - low, float(x), 0, low)
+                for x in np.arange(-w / 2, w / 2, 0.075)
+            ]
+        )
     else:
         piece.add(box(w, d * 0.7, h - low, 0, 0, low))
     return piece.top(mess=0.15, free=0.3)
@@ -186,10 +222,17 @@ def built_in(rng: Rng, w: float, d: float, h: float) -> Piece:
         side = w * between(rng, 0.15, 0.3)
         low = h * between(rng, 0.0, 0.3)
         piece.add(*[box(side, d, h, s * (w - side) / 2) for s in (-1, 1)])
-        piece.add(box(w, d, max(low, 0.05)), box(w, d, h * 0.3, z=h * 0.7), box(w, 0.03, h, 0, -d / 2))
+        piece.add(
+            box(w, d, max(low, 0.05)), box(w, d, h * 0.3, z=h * 0.7), box(w, 0.03, h, 0, -d / 2)
+        )
     else:
         piece.add(box(w, d, h))
-        piece.add(*[box(w * 0.98, d + 0.03, 0.04, z=float(z)) for z in np.arange(0.3, h, between(rng, 0.3, 0.9))])
+        piece.add(
+            *[
+                box(w * 0.98, d + 0.03, 0.04, z=float(z))
+                for z in np.arange(0.3, h, between(rng, 0.3, 0.9))
+            ]
+        )
     return piece.top(mess=0.8) if h < 1.6 else piece
 
 
@@ -209,7 +252,18 @@ def wall_clutter(rng: Rng) -> Piece:
         piece.add(box(w, 0.03, 0.08, 0, 0.015, 0.82))
         for x in np.arange(-w / 2 + 0.1, w / 2, 0.22):
             high = between(rng, 0.5, 0.85)
-            coat = lump(between(rng, 0.18, 0.4), between(rng, 0.12, 0.25), high, rng, float(x), 0.1, 0.86 - high, 0.5, 0.2, 12)
+            coat = lump(
+                between(rng, 0.18, 0.4),
+                between(rng, 0.12, 0.25),
+                high,
+                rng,
+                float(x),
+                0.1,
+                0.86 - high,
+                0.5,
+                0.2,
+                12,
+            )
             piece.add_other(coat, IGNORED, "coat", pick(rng, FABRICS))
         return piece
     if style == 3:

@@ -1,0 +1,152 @@
+"""Training: the loss against its definition, batches, and a run that is cut off and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from encoders import HashEncoder
+
+from sas_ros.errors import SasError
+from sas_ros.student.minkunet import MinkUNetConfig
+from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
+from sas_training.distill.dataset import LabelledScans, SampleConfig, read_labelled, voxel_labels
+from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.trainer import TrainConfig, Trainer
+from sas_training.distill.words import SYNONYMS, WordBank, calibration_phrases
+from sas_training.evaluation.labels import SCANNET20
+
+TINY = MinkUNetConfig(2, 16, 8, (8,) * 8, (1,) * 8)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Path:
+    """Three boxes with a bed: floor, walls and a block, as `sas world make` lays them out."""
+    folder = tmp_path / "world" / "rooms"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        floor = np.c_[rng.uniform(0, 4, (3000, 2)), np.zeros(3000)]
+        wall = np.c_[rng.uniform(0, 4, 3000), np.zeros(3000), rng.uniform(0, 2.4, 3000)]
+        bed = rng.uniform([1, 1, 0], [3, 2, 0.5], (3000, 3))
+        points = np.concatenate([floor, wall, bed]).astype(np.float32)
+        labels = np.repeat([1, 0, 3], 3000).astype(np.uint8)
+        labels[:50] = 255
+        np.savez(folder / f"room-{number:06d}.npz", points=points, labels=labels)
+    return folder.parent
+
+
+def scans(rooms: Path, steps: int = 12) -> LabelledScans:
+    config = SampleConfig(voxel_size=0.2, scans_per_step=2)
+    return LabelledScans(rooms, SCANNET20, config, steps=steps, seed=3)
+
+
+def test_logits_equal_the_cosines_of_the_wide_features() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trunk = torch.randn(40, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+    kernel = torch.randn(6, 32, dtype=torch.float64, generator=generator, requires_grad=True)
+    texts = torch.nn.functional.normalize(
+        torch.randn(5, 32, dtype=torch.float64, generator=generator), dim=1
+    )
+    direct = 30 * torch.nn.functional.normalize(trunk @ kernel, dim=1) @ texts.t()
+    narrow = scaled_cosine_logits(trunk, kernel, texts, 30)
+    torch.testing.assert_close(narrow, direct)
+    weight = torch.randn(40, 5, dtype=torch.float64, generator=generator)
+    for a, b in zip(
+        torch.autograd.grad((narrow * weight).sum(), [trunk, kernel]),
+        torch.autograd.grad((direct * weight).sum(), [trunk, kernel]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_voxels_take_the_majority_and_ignore_what_is_mostly_ignored() -> None:
+    inverse = np.array([0, 0, 0, 1, 1, 1, 2])
+    labels = np.array([2, 2, 5, 255, 255, 3, 4])
+    assert voxel_labels(inverse, labels, 20, 3).tolist() == [2, 255, 4]
+
+
+def test_batches_depend_on_seed_and_step_only(rooms: Path) -> None:
+    first, again = scans(rooms), scans(rooms)
+    later, same = first[5], again[5]
+    assert torch.equal(later.coordinates, same.coordinates)
+    assert torch.equal(later.inputs, same.inputs) and torch.equal(later.labels, same.labels)
+    assert not torch.equal(first[4].coordinates, later.coordinates)
+    assert set(later.coordinates[:, 0].tolist()) == {0, 1}
+    assert later.inputs.shape == (len(later.labels), 2)
+
+
+def test_distortions_keep_the_order_and_the_size_of_things() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform([0, 0, 0], [4, 4, 2.4], (2000, 3)).astype(np.float32)
+    config = AugmentConfig()
+    for seed in range(5):
+        moved = distort(points, config, np.random.default_rng(seed))
+        before = np.linalg.norm(points[:-1] - points[1:], axis=1)
+        after = np.linalg.norm(moved[:-1] - moved[1:], axis=1)
+        assert np.corrcoef(before, after)[0, 1] > 0.9
+        assert 0.75 < np.median(after / before) < 1.3
+    kept = thin_out(points, config, np.random.default_rng(1))
+    assert 0 < len(kept) < len(points) and (np.diff(kept) > 0).all()
+    inside = crop_around(points, np.array([2.0, 2.0, 0]), 2.0)
+    assert (np.abs(points[inside, :2] - 2.0) < 1.0).all()
+
+
+def test_a_cut_off_run_goes_on_to_the_same_weights(rooms: Path, tmp_path: Path) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=12, workers=0, checkpoint_every=100, warmup=2)
+
+    def trainer(run: str) -> Trainer:
+        return Trainer(scans(rooms), words, TINY, config, tmp_path / run)
+
+    whole = trainer("whole")
+    assert list(whole.steps()) == list(range(1, 13))
+    cut = trainer("cut")
+    for step in cut.steps():
+        if step == 5:
+            break  # as Ctrl-C does: the generator is closed, a checkpoint is written
+    del cut
+    resumed = trainer("cut")
+    assert resumed.step == 5
+    assert list(resumed.steps()) == list(range(6, 13))
+    for key, value in whole.averaged.state_dict().items():
+        torch.testing.assert_close(resumed.averaged.state_dict()[key], value, msg=key)
+
+
+def test_training_lowers_the_loss(rooms: Path, tmp_path: Path) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=40, workers=0, warmup=5, learning_rate=1e-2)
+    trainer = Trainer(scans(rooms, 40), words, TINY, config, tmp_path / "run")
+    losses = [trainer.loss for _ in trainer.steps()]
+    assert losses[-1] < 0.8 * losses[0]  # a running mean, which lags behind
+
+
+def test_a_checkpoint_of_other_settings_is_refused(rooms: Path, tmp_path: Path) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    run = tmp_path / "run"
+    first = Trainer(scans(rooms), words, TINY, TrainConfig(steps=1, workers=0), run)
+    list(first.steps())
+    with pytest.raises(SasError, match="other settings"):
+        Trainer(scans(rooms), words, TINY, TrainConfig(steps=2, workers=0), run)
+
+
+def test_missing_rooms_and_arrays_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(SasError, match="sas world make"):
+        LabelledScans(tmp_path, SCANNET20, SampleConfig(), steps=1, seed=0)
+    np.savez(tmp_path / "a.npz", points=np.zeros((2, 3), np.float32))
+    with pytest.raises(SasError, match="labels"):
+        read_labelled(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", points=np.zeros((2, 3), np.float32), labels=np.zeros(3))
+    with pytest.raises(SasError, match="3 labels"):
+        read_labelled(tmp_path / "b.npz")
+
+
+def test_words_belong_to_the_label_set() -> None:
+    assert set(SYNONYMS) == set(SCANNET20.names)
+    for phrase, classes in calibration_phrases():
+        assert phrase and set(classes) <= set(SCANNET20.names)
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    draws = {words.draw(np.random.default_rng(seed)).tobytes() for seed in range(5)}
+    assert len(draws) == 5 and words.names.shape == (20, 16)
