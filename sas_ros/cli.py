@@ -28,7 +28,10 @@ def main(
     Returns the exit code: 0 done, 1 a verb's own "no" (such as not found), 2 a user error, 130
     interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    # From --ros-args on, arguments are ROS's own, as everywhere in ROS 2.
+    at = words.index("--ros-args") if "--ros-args" in words else len(words)
+    arguments, ros_arguments = words[:at], words[at:]
     parser = argparse.ArgumentParser(
         prog="sas", description="A point cloud in, labelled points and text queries out."
     )
@@ -43,6 +46,7 @@ def main(
             module.configure(sub)
             runners[name] = module.run
     parsed = parser.parse_args(arguments)
+    parsed.ros_arguments = ros_arguments
     try:
         return runners[parsed.verb](parsed)
     except SasError as error:

@@ -75,6 +75,8 @@ def run_demo(
     Raises:
         SasError: a step failed; the message holds the last lines of its log.
     """
+    from sas_ros.scans import read_scan
+
     output.mkdir(parents=True, exist_ok=True)
     truth: npt.NDArray[np.int64] | None = None
     if scan is None:
@@ -83,7 +85,8 @@ def run_demo(
         words, truth = make_demo_room(scan)
         up = up or "0,0,1"
     else:
-        print(f"1. Taking the scan {scan}.", flush=True)
+        points = len(read_scan(scan).points)
+        print(f"1. Taking the scan {scan}: {points} points.", flush=True)
         words = ["chair", "table", "sofa", "elephant"]
     environment = _environment()
     label_file = output / "labeled_points.ply"
@@ -131,7 +134,6 @@ def draw_pictures(
 ) -> list[Path]:
     """One picture of the labelled room and one per answered question."""
     from sas_ros.pictures import Box, write_png
-
     from sas_ros.scans import read_scan
     from sas_ros.showing import answer_picture, label_picture, quaternion_to_matrix
     from sas_ros.student.bundle import StudentBundle

@@ -14,4 +14,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from sas_ros.client import run_query
 
-    return run_query(arguments)
+    return run_query(arguments, arguments.ros_arguments)

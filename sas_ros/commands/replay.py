@@ -14,4 +14,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from sas_ros.nodes.replay import run_replay
 
-    return run_replay(arguments)
+    return run_replay(arguments, arguments.ros_arguments)

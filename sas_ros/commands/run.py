@@ -6,11 +6,9 @@ import argparse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "ros_arguments",
-        nargs=argparse.REMAINDER,
-        metavar="ARGS",
-        help="passed to the node, e.g. --ros-args -p device:=cpu --params-file my.yaml",
+    parser.epilog = (
+        "Parameters as for any ROS 2 node: sas run --ros-args -p device:=cpu, or "
+        "--ros-args --params-file my.yaml. docs/ros_api.md lists them."
     )
 
 

@@ -145,7 +145,7 @@ def _draw_points(
     focal = 2 * camera.focal
     radius = 0.9 * spacing * focal / np.maximum(depth, 1e-3)
     shown = splat(2 * pixels, depth, radius, focal, (width, height))
-    shown = close_holes(shown, int(np.clip(1.2 * np.median(radius), 2, 9)))
+    shown = close_holes(shown, int(np.clip(1.6 * np.median(radius), 2, 12)))
     right, down, forward = camera.axes
     level = np.array([-forward[0], -forward[1], 0.0])
     level /= max(float(np.linalg.norm(level)), 1e-9)
@@ -155,7 +155,8 @@ def _draw_points(
     solid = shown >= 0
     deep = np.full(shown.shape, np.inf, np.float32)
     deep[solid] = depth[shown[solid]]
-    shade = eye_dome(deep)
+    roughness = 1.4 * float(np.median(spacing / np.maximum(depth, 1e-3)))
+    shade = eye_dome(deep, min(roughness, 0.02))
     top, bottom = (np.array(tone, np.float32) for tone in (_PAPER, _NIGHT)[background == "dark"])
     ground = np.linspace(0.0, 1.0, size[1], dtype=np.float32)[:, None, None]
     paper = np.broadcast_to(top + (bottom - top) * ground, (size[1], size[0], 3))
@@ -174,41 +175,38 @@ def _draw_points(
 
 def _draw_box(image: Image, depth: Image, camera: Camera, corners: Float64Array, box: Box) -> None:
     thickness = max(1.6, min(image.shape[:2]) / 420)
-    for first in range(8):
-        for axis in range(3):
-            second = first | 1 << axis
-            if second == first:
-                continue
-            _draw_edge(image, depth, camera, corners[first], corners[second], thickness, box.color)
+    pieces = [
+        piece
+        for first in range(8)
+        for second in (first | 1, first | 2, first | 4)
+        if second != first
+        for piece in _edge_pieces(depth, camera, corners[first], corners[second])
+    ]
+    # A dark seam first, so that a box stands out from things of its own colour.
+    seam = np.asarray(box.color) // 5
+    for start, end, opacity in pieces:
+        draw_line(image, start, end, thickness + 2.0, seam, 0.35 * opacity)
+    for start, end, opacity in pieces:
+        draw_line(image, start, end, thickness, box.color, opacity)
 
 
-def _draw_edge(
-    image: Image,
-    depth: Image,
-    camera: Camera,
-    start: Float64Array,
-    end: Float64Array,
-    thickness: float,
-    color: Color,
-) -> None:
-    """An edge in short pieces: full where it can be seen, faint where something is in front."""
-    (rough, rough_depth) = camera.project(np.stack([start, end]))
+def _edge_pieces(
+    depth: Image, camera: Camera, start: Float64Array, end: Float64Array
+) -> list[tuple[Float64Array, Float64Array, float]]:
+    """An edge in short pieces with opacities: dashed and faint where something is in front."""
+    rough, rough_depth = camera.project(np.stack([start, end]))
     if rough_depth.min() < 0.05:
-        return
-    pieces = int(np.clip(np.hypot(*(rough[1] - rough[0])) / 12, 1, 200))
-    along = np.linspace(0.0, 1.0, pieces + 1)[:, None]
-    pixels, deep = camera.project(start + (end - start) * along)
-    for piece in range(pieces):
-        middle = (pixels[piece] + pixels[piece + 1]) / 2
-        column, row = int(middle[0]), int(middle[1])
+        return []
+    count = int(np.clip(np.hypot(*(rough[1] - rough[0])) / 12, 1, 200))
+    pixels, deep = camera.project(start + (end - start) * np.linspace(0.0, 1.0, count + 1)[:, None])
+    pieces = []
+    for index in range(count):
+        column, row = (int(value) for value in (pixels[index] + pixels[index + 1]) / 2)
         inside = 0 <= row < depth.shape[0] and 0 <= column < depth.shape[1]
-        hidden = inside and depth[row, column] < (deep[piece] + deep[piece + 1]) / 2 - 0.06
-        if hidden and piece % 2:
-            continue
-        opacity = 0.45 if hidden else 1.0
-        dark = np.asarray(color) // 5
-        draw_line(image, pixels[piece], pixels[piece + 1], thickness + 2.0, dark, 0.35 * opacity)
-        draw_line(image, pixels[piece], pixels[piece + 1], thickness, color, opacity)
+        hidden = inside and depth[row, column] < (deep[index] + deep[index + 1]) / 2 - 0.06
+        if not hidden or index % 2:
+            pieces.append((pixels[index], pixels[index + 1], 0.45 if hidden else 1.0))
+    return pieces
 
 
 def _draw_labels(image: Image, camera: Camera, to_up: Float64Array, boxes: Sequence[Box]) -> None:

@@ -60,11 +60,12 @@ def _lambert_once(
     return np.asarray((bright * sure + 0.6 * (1.0 - sure))[owner])
 
 
-def eye_dome(depth: Image) -> Image:
+def eye_dome(depth: Image, roughness: float) -> Image:
     """Darken pixels that lie behind their neighbours: outlines, creases and contact shadows.
 
     Args:
         depth: (H, W) metres, inf where nothing is.
+        roughness: steps in the logarithm of depth up to this are no edges; dots make such steps.
 
     Returns:
         (H, W) factors in (0, 1].
@@ -88,7 +89,9 @@ def eye_dome(depth: Image) -> Image:
         for dy, dx in ((0, step), (step, 0), (step, step), (step, -step)):
             first, second = _shifted(log_depth, dy, dx)
             # One difference serves both pixels of a pair: one is behind the other.
-            behind = np.clip(first - second, -0.05, 0.05) * np.float32(strength / 8)
+            behind = first - second
+            behind -= np.clip(behind, -roughness, roughness)
+            behind = np.clip(behind, -0.05, 0.05) * np.float32(strength / 8)
             there, here = _shifted(shade, dy, dx)
             there += np.maximum(behind, 0.0)
             here += np.maximum(-behind, 0.0)

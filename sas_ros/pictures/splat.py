@@ -30,10 +30,11 @@ def point_spacing(points: Float64Array) -> Float64Array:
         if not enough.any():
             break
         cell /= 2
-    usual = float(np.median(spacing))
-    usual = usual if np.isfinite(usual) else extent / max(np.sqrt(len(points)), 1.0)
+    known = spacing[np.isfinite(spacing)]
+    usual = float(np.median(known)) if len(known) else extent / np.sqrt(len(points))
+    usual = max(usual, 1e-3)
     # Stray points are no surface that large dots should close.
-    return np.where(spacing > 8 * usual, 2 * usual, spacing)
+    return np.where(spacing > 8 * usual, 2 * usual, np.maximum(spacing, 1e-3))
 
 
 def splat(
@@ -109,18 +110,23 @@ def close_holes(shown: Indices, reach: int) -> Indices:
 
 
 def _grow(mask: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
-    """Dilate by a square of `reach` pixels to each side."""
+    """Dilate by an octagon, which is nearly a disc, of `reach` pixels to each side."""
+    square = round(0.41 * reach)
     for axis in (0, 1):
-        mask = mask.copy()
-        done = 0
-        while done < reach:  # windows add up: each pass reaches as far again
-            step = min(done + 1 if done else 1, reach - done)
-            ahead, behind = np.zeros_like(mask), np.zeros_like(mask)
-            if axis == 0:
-                ahead[:-step], behind[step:] = mask[step:], mask[:-step]
-            else:
-                ahead[:, :-step], behind[:, step:] = mask[:, step:], mask[:, :-step]
-            mask |= ahead
-            mask |= behind
-            done += step
+        for _ in range(square):
+            mask = mask | _beside(mask, axis)
+    for _ in range(reach - square):
+        mask = mask | _beside(mask, 0) | _beside(mask, 1)
     return mask
+
+
+def _beside(mask: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
+    """Whether a pixel's neighbour before or after it, along an axis, is set."""
+    result = np.zeros_like(mask)
+    if axis == 0:
+        result[:-1] = mask[1:]
+        result[1:] |= mask[:-1]
+    else:
+        result[:, :-1] = mask[:, 1:]
+        result[:, 1:] |= mask[:, :-1]
+    return result

@@ -16,7 +16,12 @@ _HEADINGS = 12
 _SAMPLE = 15_000
 _CEILING_LOWEST = 1.9
 """Metres above the floor where a ceiling may begin."""
+_CUT = 2.15
+"""Metres: walls are cut here, below what scans see of ceilings, which leaves them a clean edge."""
+_TALLEST_ROOM = 4.5
+"""Metres; what is higher is no room, and is not cut."""
 _COLUMN = 0.15
+"""Metres, the edge of the columns a room is looked at in."""
 _WALL_HEIGHT = 1.3
 """Metres; what is at least as high and nothing is in front of, is a wall that hides the room."""
 _SKIRTING = 0.12
@@ -64,7 +69,7 @@ def choose_view(
         azimuth = 2 * math.pi * (index + 0.5) / _HEADINGS
         keep = ~_near_walls(points[sample], azimuth)
         camera = frame(fitted, camera_axes(azimuth, _ROOM_ELEVATION), size, area)
-        score = _visible(points[sample][keep], camera)
+        score = _worth_seeing(points[sample][keep], camera, azimuth)
         if score > best_score:
             best, best_score = (azimuth, camera), score
     assert best is not None
@@ -73,7 +78,7 @@ def choose_view(
 
 def _without_strays(points: Float64Array, spacing: Float64Array) -> npt.NDArray[np.bool_]:
     """Points that a picture should be fitted to: not the thin ones, nor single ones far out."""
-    dense = spacing < 4 * np.median(spacing)
+    dense = spacing <= 4 * np.median(spacing)
     chosen = points[dense]
     low, high = np.percentile(chosen[:: 1 + len(chosen) // 20_000], (1, 99), axis=0)
     slack = 0.05 * (high - low) + 0.05
@@ -107,16 +112,26 @@ def _sensor_camera(
 
 
 def _below_ceiling(points: Float64Array) -> npt.NDArray[np.bool_]:
-    """All points but those of a ceiling: high up, with nothing at breast height under them."""
+    """All points but those of a ceiling."""
     floor, top = np.percentile(points[:, 2], (1, 99.5))
     height = points[:, 2] - floor
-    high = height > max(_CEILING_LOWEST, 0.6 * (top - floor))
+    first_high = max(_CEILING_LOWEST, 0.6 * float(top - floor))
     columns = np.floor((points[:, :2] - points[:, :2].min(axis=0)) / _COLUMN).astype(np.int64)
     keys = columns[:, 0] * (int(columns[:, 1].max()) + 1) + columns[:, 1]
-    # Walls, doors and wardrobes fill the columns below their tops; under a ceiling is air.
+    # A piece of ceiling: high up, with nothing at breast height under it. Walls, doors and
+    # wardrobes fill the columns below their tops.
     filled = np.zeros(int(keys.max()) + 1, bool)
     filled[keys[(height > 1.0) & (height < _CEILING_LOWEST)]] = True
-    return np.asarray(~high | filled[keys])
+    piece = (height > first_high) & ~filled[keys]
+    # A whole ceiling is at one height, which many pieces share; cut there all around.
+    slices = np.floor(height[piece] / 0.1).astype(np.int64)
+    pairs = np.unique(np.stack([slices, keys[piece]], axis=1), axis=0)
+    share = np.bincount(pairs[:, 0], minlength=1) / len(np.unique(keys))
+    whole = np.flatnonzero(share > 0.15)
+    cut = 0.1 * (int(whole[0]) - 1) if len(whole) else math.inf
+    if top - floor < _TALLEST_ROOM:
+        cut = min(cut, _CUT)
+    return np.asarray(~piece & (height < cut), dtype=np.bool_)
 
 
 def _near_walls(points: Float64Array, azimuth: float) -> npt.NDArray[np.bool_]:
@@ -139,12 +154,20 @@ def _near_walls(points: Float64Array, azimuth: float) -> npt.NDArray[np.bool_]:
     return np.asarray(near & (tallest[lane] > _WALL_HEIGHT) & (height > _SKIRTING))
 
 
-def _visible(points: Float64Array, camera: Camera) -> float:
-    """How many of the points nothing stands in front of, at the resolution of the sample."""
+def _worth_seeing(points: Float64Array, camera: Camera, azimuth: float) -> float:
+    """How much can be seen: points with nothing in front, those of tall things best far away.
+
+    Things stand with their backs to the walls: from the near side, tall ones show their backs.
+    """
     pixels, depth = camera.project(points)
     scale = math.sqrt(len(points)) / 1.5 / float(np.ptp(pixels, axis=0).max() + 1e-6)
     steps = np.floor((pixels - pixels.min(axis=0)) * scale).astype(np.int64)
     keys = steps[:, 0] * (int(steps[:, 1].max()) + 1) + steps[:, 1]
     nearest = np.full(int(keys.max()) + 1, np.inf)
     np.minimum.at(nearest, keys, depth)
-    return float((depth < nearest[keys] + 0.25).sum())
+    visible = depth < nearest[keys] + 0.25
+    toward = points[:, 0] * math.cos(azimuth) + points[:, 1] * math.sin(azimuth)
+    low, middle, high = np.percentile(toward, (2, 50, 98))
+    away = np.clip((middle - toward) / max(float(high - low) / 2, 1e-6), -1.0, 1.0)
+    tall = np.clip((points[:, 2] - np.percentile(points[:, 2], 1)) / 1.2, 0.0, 1.0)
+    return float((visible * (1.0 + away * tall)).sum())

@@ -15,7 +15,7 @@ from sas_training.bench.timing import alternate, machine
 
 
 def room_surface(voxels: int) -> torch.Tensor:
-    """About `voxels` voxel coordinates (M, 4) of floors, walls and boxes: surfaces, as scans are."""
+    """About `voxels` coordinates (M, 4) of floors, walls and boxes: surfaces, as scans are."""
     side = max(8, int((voxels / 2.6) ** 0.5))
     rng = np.random.default_rng(0)
     span = np.arange(side)

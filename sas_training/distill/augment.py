@@ -50,7 +50,9 @@ def distort(points: Points, config: AugmentConfig, rng: np.random.Generator) -> 
     moved: npt.NDArray[np.floating] = points @ matrix.T.astype(np.float32)
     if config.elastic > 0 and rng.random() < 0.8:
         for granularity, share in ((0.4, 0.4), (1.6, 1.0)):
-            moved = moved + elastic_offsets(moved.astype(np.float32), granularity, share * config.elastic, rng)
+            moved = moved + elastic_offsets(
+                moved.astype(np.float32), granularity, share * config.elastic, rng
+            )
     moved = moved + rng.normal(0, rng.uniform(*config.jitter), size=moved.shape)
     moved[:, 2] += rng.uniform(-config.floor_jitter, config.floor_jitter)
     return np.asarray(moved, dtype=np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Probe, Process
+from lifecycle_msgs.msg import Transition
 from rooms import CHAIR, STEP, coded_cloud, coded_labels, coded_points, number_in_stamp
 from sas_msgs.srv import Query
 
@@ -237,6 +238,9 @@ def test_known_words_need_no_encoder(
         refused = probe.set_labels(["chair", "unicorn"])
         assert not refused.success and "unicorn" in refused.message
         assert probe.set_labels(["chair", "table"]).success
+        assert probe.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+        assert probe.state() == "finalized"
+        assert probe.ask("chair").status == Query.Response.NOT_ACTIVE
     finally:
         probe.close()
         assert process.interrupt() == 0

@@ -33,22 +33,6 @@ def without_z(message: Any) -> None:
     message.fields = [field for field in message.fields if field.name != "z"]
 
 
-def integer_x(message: Any) -> None:
-    message.fields[0].datatype = 5
-
-
-def without_fields(message: Any) -> None:
-    message.fields = []
-
-
-def outside(message: Any) -> None:
-    message.fields[2].offset = 4000
-
-
-def zero_step(message: Any) -> None:
-    message.point_step = 0
-
-
 def no_points(message: Any) -> None:
     message.width, message.row_step, message.data = 0, 0, array("B")
 
@@ -66,10 +50,6 @@ def test_every_cloud_is_processed_or_dropped_for_a_reason(node: Process, probe: 
     cases = [
         (cut_short, "layout"),
         (without_z, "layout"),
-        (integer_x, "layout"),
-        (without_fields, "layout"),
-        (outside, "layout"),
-        (zero_step, "layout"),
         (no_points, "empty"),
         (only_nan, "empty"),
     ]
@@ -80,8 +60,10 @@ def test_every_cloud_is_processed_or_dropped_for_a_reason(node: Process, probe: 
         expected["dropped"] += 1
         expected[f"dropped_{reason}"] += 1
         status = probe.diagnostics(
-            lambda s: counts(s["input"])["received"] == expected["received"]  # noqa: B023
-            and counts(s["input"])["in_flight"] == 0
+            lambda s: (
+                counts(s["input"])["received"] == expected["received"]
+                and counts(s["input"])["in_flight"] == 0
+            )
         )["input"]
         assert counts(status) == expected, change.__name__
     # Alive, the old answer still there, and the next good cloud gets the same labels.
@@ -96,11 +78,10 @@ def test_every_cloud_is_processed_or_dropped_for_a_reason(node: Process, probe: 
 def test_under_load_nothing_is_lost_without_a_reason(node: Process, probe: Probe) -> None:
     before = counts(probe.diagnostics()["input"])
     probe.process(coded_cloud(0, stamp_ns=time.time_ns()))
-    for number in range(1, 40):
+    for number in range(1, 60):
         probe.send(coded_cloud(number, stamp_ns=time.time_ns()))
-        probe.until(lambda: True)
-    last = coded_cloud(40, stamp_ns=time.time_ns())
-    probe.process(last)
+        probe.ask("chair")  # paces the stream, so that most clouds get past the middleware
+    probe.process(coded_cloud(60, stamp_ns=time.time_ns()))
     after = counts(probe.diagnostics(lambda s: counts(s["input"])["in_flight"] == 0)["input"])
     assert after["received"] == after["processed"] + after["dropped"]
     assert after["received"] - before["received"] >= 10
@@ -117,7 +98,7 @@ def test_one_point_and_far_coordinates_are_processed(node: Process, probe: Probe
     answer = probe.await_source(single)
     assert answer.status == Query.Response.NOT_FOUND
     message = cloud_message(coded_cloud(0, stamp_ns=time.time_ns()))
-    wide = coded_points(0).astype(np.float64) + [691000.0, 5335000.0, 500.0]
+    wide = coded_points(0) + np.array([691000.0, 5335000.0, 500.0])
     message.point_step, message.row_step = 24, 24 * len(wide)
     message.fields = message.fields[:3]
     for axis, field in enumerate(message.fields):
@@ -147,9 +128,7 @@ def test_stamps_that_go_back_clear_snapshot_and_target(node: Process, probe: Pro
     assert "stamps went back by" in node.output
 
 
-def test_a_stamp_far_from_the_clock_warns_once_with_the_remedy(
-    node: Process, probe: Probe
-) -> None:
+def test_a_stamp_far_from_the_clock_warns_once_with_the_remedy(node: Process, probe: Probe) -> None:
     for number in range(3):
         probe.process(coded_cloud(number, stamp_ns=time.time_ns() - 500 * 10**9))
     assert node.output.count("use_sim_time") == 1
@@ -171,7 +150,7 @@ def test_max_age_drops_old_clouds(node: Process, probe: Probe) -> None:
 def test_large_clouds_arrive_for_every_pair_of_reliabilities(
     node: Process, probe: Probe, preference: str, reliable: bool
 ) -> None:
-    """2.4 MB; a reliable subscription and a best-effort publisher do not match, and that is said."""
+    """2.4 MB; where a pair does not match, diagnostics say so."""
     assert probe.set_parameter("points_reliability", preference).successful
     try:
         points = np.resize(coded_points(0), (150_000, 3))

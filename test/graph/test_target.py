@@ -26,9 +26,7 @@ def check_split(mask: Any, obstacles: Any) -> int:
     points = coded_points(number_in_stamp(mask.header.stamp.nanosec))
     together = np.concatenate([rows(mask), rows(obstacles)])
     assert len(together) == len(points)
-    np.testing.assert_array_equal(
-        together[np.lexsort(together.T)], points[np.lexsort(points.T)]
-    )
+    np.testing.assert_array_equal(together[np.lexsort(together.T)], points[np.lexsort(points.T)])
     return int(mask.width)
 
 
@@ -63,9 +61,7 @@ def test_target_is_held_over_new_clouds_until_it_is_cleared(node: Process, probe
     assert len(mask) == 4
 
 
-def test_where_the_target_is_not_seen_the_obstacles_are_whole(
-    node: Process, probe: Probe
-) -> None:
+def test_where_the_target_is_not_seen_the_obstacles_are_whole(node: Process, probe: Probe) -> None:
     mask = probe.listen(PointCloud2, "query_mask")
     obstacles = probe.listen(PointCloud2, "obstacles")
     probe.process(coded_cloud(0, stamp_ns=time.time_ns()))

@@ -1,7 +1,8 @@
 """Furnished rooms made from a seed, and a simulated depth camera that walks through them."""
 
-from .camera import RoomRays, render_view, scan_room, view_room
+from .camera import render_view, scan_room, view_room
 from .model import LabelledScan, Room, RoomObject
+from .rays import RoomRays
 from .rooms import make_room
 
 __all__ = [

@@ -113,11 +113,9 @@ def sink(rng: Rng, w: float, d: float, h: float) -> Piece:
     width = max(w, between(rng, 0.6, 1.2))
     body.w = piece.w = width
     foot = between(rng, 0.1, 0.3) if chance(rng, 0.3) else 0.0
-    for panel in (
-        box(width, d - 0.03, 0.02, 0, 0, foot), box(0.02, d - 0.03, h - foot - 0.04, -width / 2 + 0.01, 0, foot),
-        box(0.02, d - 0.03, h - foot - 0.04, width / 2 - 0.01, 0, foot), box(width, 0.02, h - foot - 0.04, 0, d / 2 - 0.03, foot),
-    ):  # fmt: skip
-        body.add(panel)
+    rise = h - foot - 0.04
+    body.add(box(width, d - 0.03, 0.02, 0, 0, foot), box(width, 0.02, rise, 0, d / 2 - 0.03, foot))
+    body.add(*[box(0.02, d - 0.03, rise, s * (width / 2 - 0.01), 0, foot) for s in (-1, 1)])
     fronts(rng, body, max(1, round(width / 0.45)), 1, foot + 0.02, h - 0.05, True)
     piece.join(body)
     bowl_w, bowl_d = min(w * 0.85, 0.52), d * 0.68

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .furniture import FABRICS, METALS, PAINTS, WOODS, Rng, between, chance, pick
+from .floor_things import (
+    bicycle,
+    box_stack,
+    computer,
+    drying_rack,
+    fan,
+    floor_lamp,
+    heap,
+    machine,
+    partition,
+    suitcase,
+    thing,
+)
+from .furniture import FABRICS, Rng, between, chance, pick
 from .model import IGNORED, OTHERFURNITURE, Piece
-from .primitives import box, cushion, cylinder, lathe, lump, merge, tube
-
-ALL = FABRICS + PAINTS + WOODS + METALS
-
-
-def _thing(name: str, w: float, d: float, h: float, rng: Rng, label: int = IGNORED) -> Piece:
-    return Piece(name, label, w, d, h, color=pick(rng, ALL))
+from .primitives import box, cushion, cylinder, lathe, lump, merge
 
 
 def carton(rng: Rng, s: float = 1.0) -> Piece:
     """Cardboard box, sometimes open."""
     w, d, h = (between(rng, 0.12, 0.5) * s for _ in range(3))
-    piece = _thing("box", w, d, h, rng).add(box(w, d, h))
+    piece = thing("box", w, d, h, rng).add(box(w, d, h))
     if chance(rng, 0.25):
         piece.add(box(w * 0.5, d, 0.01, -w * 0.7, 0, h).tilted(0.5, 1, (-w / 2, 0, h)))
     return piece
@@ -28,7 +35,7 @@ def bottle(rng: Rng, s: float = 1.0) -> Piece:
     """Bottle, can or jar."""
     r, h = between(rng, 0.025, 0.06) * s, between(rng, 0.1, 0.33) * s
     neck = r * between(rng, 0.3, 1.0)
-    return _thing("bottle", 2 * r, 2 * r, h, rng).add(
+    return thing("bottle", 2 * r, 2 * r, h, rng).add(
         lathe([(0, 0), (r, 0), (r, h * 0.65), (neck, h * 0.8), (neck, h), (0, h)], sides=8)
     )
 
@@ -36,7 +43,7 @@ def bottle(rng: Rng, s: float = 1.0) -> Piece:
 def books(rng: Rng, s: float = 1.0) -> Piece:
     """Stack of books or papers."""
     w, d = between(rng, 0.15, 0.24) * s, between(rng, 0.2, 0.32) * s
-    piece, z = _thing("books", w, d, 0.1, rng), 0.0
+    piece, z = thing("books", w, d, 0.1, rng), 0.0
     for _ in range(int(rng.integers(1, 7))):
         t = between(rng, 0.01, 0.05)
         piece.add(box(w, d, t).turned(between(rng, -0.3, 0.3)).moved(0, 0, z))
@@ -49,7 +56,7 @@ def monitor(rng: Rng, s: float = 1.0) -> Piece:
     """Computer screen on a foot."""
     w, h = between(rng, 0.4, 0.7) * s, between(rng, 0.28, 0.4) * s
     lift = between(rng, 0.08, 0.16)
-    piece = _thing("monitor", w, 0.2, h + lift, rng)
+    piece = thing("monitor", w, 0.2, h + lift, rng)
     piece.color = (32, 32, 35)
     piece.add(box(0.22, 0.17, 0.02), box(0.05, 0.04, lift + 0.05, 0, -0.04))
     return piece.add(box(w, 0.05, h, 0, 0, lift).tilted(between(rng, -0.1, 0.2)))
@@ -58,7 +65,7 @@ def monitor(rng: Rng, s: float = 1.0) -> Piece:
 def laptop(rng: Rng, s: float = 1.0) -> Piece:
     """Open or closed portable computer."""
     w, d = between(rng, 0.3, 0.38), between(rng, 0.21, 0.26)
-    piece = _thing("laptop", w, d, 0.24, rng).add(box(w, d, 0.02))
+    piece = thing("laptop", w, d, 0.24, rng).add(box(w, d, 0.02))
     if chance(rng, 0.75):
         piece.add(
             box(w, 0.012, d, 0, -d / 2, 0.01).tilted(between(rng, 0.1, 0.5), 0, (0, -d / 2, 0.01))
@@ -68,14 +75,14 @@ def laptop(rng: Rng, s: float = 1.0) -> Piece:
 
 def keyboard(rng: Rng, s: float = 1.0) -> Piece:
     """Keyboard with a mouse."""
-    piece = _thing("keyboard", 0.55, 0.18, 0.03, rng)
+    piece = thing("keyboard", 0.55, 0.18, 0.03, rng)
     return piece.add(box(0.43, 0.15, 0.025, -0.05), lump(0.07, 0.11, 0.04, rng, 0.24))
 
 
 def printer(rng: Rng, s: float = 1.0) -> Piece:
     """Printer or copier."""
     w, d, h = between(rng, 0.35, 0.55), between(rng, 0.3, 0.5), between(rng, 0.18, 0.45)
-    return _thing("printer", w, d, h, rng).add(
+    return thing("printer", w, d, h, rng).add(
         box(w, d, h), box(w * 0.7, 0.12, 0.02, 0, d / 2, h * 0.4)
     )
 
@@ -83,7 +90,7 @@ def printer(rng: Rng, s: float = 1.0) -> Piece:
 def microwave(rng: Rng, s: float = 1.0) -> Piece:
     """Microwave, toaster oven or radio."""
     w, d, h = between(rng, 0.3, 0.52), between(rng, 0.25, 0.4), between(rng, 0.18, 0.32)
-    return _thing("microwave", w, d, h, rng).add(
+    return thing("microwave", w, d, h, rng).add(
         box(w, d, h, z=0.015), box(0.02, 0.03, h * 0.7, w * 0.3, d / 2, h * 0.15)
     )
 
@@ -97,18 +104,19 @@ def lamp(rng: Rng, s: float = 1.0) -> Piece:
         if chance(rng, 0.4)
         else cylinder(r * 0.7, 0.03)
     )
-    return _thing("lamp", 2 * r, 2 * r, h, rng).add(foot, cylinder(0.015, h * 0.7), shade)
+    return thing("lamp", 2 * r, 2 * r, h, rng).add(foot, cylinder(0.015, h * 0.7), shade)
 
 
 def plant(rng: Rng, s: float = 1.0) -> Piece:
     """Pot with leaves."""
     r, h = between(rng, 0.06, 0.16) * s, between(rng, 0.2, 0.6) * s
-    piece = _thing("plant", 2 * r, 2 * r, h, rng).add(cylinder(r * 0.75, h * 0.35, top=r, sides=10))
-    leaves = [
-        lump(between(rng, 0.3, 0.8) * h, between(rng, 0.1, 0.4) * h, between(rng, 0.1, 0.5) * h, rng, rough=0.3, detail=8)
-        .tilted(between(rng, -0.8, 0.8)).turned(between(rng, 0, 6)).moved(between(rng, -r, r), between(rng, -r, r), h * between(rng, 0.4, 0.9))
-        for _ in range(int(rng.integers(3, 9)))
-    ]  # fmt: skip
+    piece = thing("plant", 2 * r, 2 * r, h, rng).add(cylinder(r * 0.75, h * 0.35, top=r, sides=10))
+    leaves = []
+    for _ in range(int(rng.integers(3, 9))):
+        w, d, t = (between(rng, 0.3, 0.8), between(rng, 0.1, 0.4), between(rng, 0.1, 0.5))
+        leaf = lump(w * h, d * h, t * h, rng, rough=0.3, detail=8).tilted(between(rng, -0.8, 0.8))
+        x, y, z = between(rng, -r, r), between(rng, -r, r), h * between(rng, 0.4, 0.9)
+        leaves.append(leaf.turned(between(rng, 0, 6)).moved(x, y, z))
     return piece.add(merge(leaves), color=(60, 110, 55))
 
 
@@ -118,7 +126,7 @@ def bag(rng: Rng, s: float = 1.0) -> Piece:
     name = ("bag", "backpack", "clothes")[int(rng.integers(3))]
     if name == "clothes":
         h *= 0.5
-    return _thing(name, w, d, h, rng).add(
+    return thing(name, w, d, h, rng).add(
         lump(w, d, h, rng, square=between(rng, 0.5, 0.9), rough=0.2, detail=14)
     )
 
@@ -126,7 +134,7 @@ def bag(rng: Rng, s: float = 1.0) -> Piece:
 def basket(rng: Rng, s: float = 1.0) -> Piece:
     """Laundry basket or storage tub."""
     r, h = between(rng, 0.14, 0.3) * s, between(rng, 0.15, 0.6) * s
-    piece = _thing("basket", 2 * r, 2 * r, h, rng)
+    piece = thing("basket", 2 * r, 2 * r, h, rng)
     piece.add(
         lathe([(0, 0), (r * 0.85, 0), (r, h), (r * 0.93, h), (r * 0.8, 0.03), (0, 0.03)], sides=12)
     )
@@ -143,7 +151,7 @@ def basket(rng: Rng, s: float = 1.0) -> Piece:
 def trash_can(rng: Rng, s: float = 1.0) -> Piece:
     """Bin: round or square, open or with a lid."""
     r, h = between(rng, 0.11, 0.22), between(rng, 0.24, 0.68)
-    piece = _thing("trash can", 2 * r, 2 * r, h, rng, OTHERFURNITURE)
+    piece = thing("trash can", 2 * r, 2 * r, h, rng, OTHERFURNITURE)
     sides = 4 if chance(rng, 0.35) else 12
     if chance(rng, 0.6):
         mesh = lathe(
@@ -156,7 +164,7 @@ def trash_can(rng: Rng, s: float = 1.0) -> Piece:
 
 def shoes(rng: Rng, s: float = 1.0) -> Piece:
     """Pair of shoes, not very tidy."""
-    piece = _thing("shoes", 0.3, 0.32, 0.12, rng)
+    piece = thing("shoes", 0.3, 0.32, 0.12, rng)
     for x in (-0.07, 0.07):
         shoe = lump(0.1, 0.28, between(rng, 0.08, 0.14), rng, square=0.7, rough=0.12)
         piece.add(shoe.turned(between(rng, -0.4, 0.4)).moved(x, between(rng, -0.04, 0.04)))
@@ -166,7 +174,7 @@ def shoes(rng: Rng, s: float = 1.0) -> Piece:
 def toy(rng: Rng, s: float = 1.0) -> Piece:
     """Soft toy: a few lumps."""
     size = between(rng, 0.12, 0.35) * s
-    piece = _thing("toy", size, size, size, rng)
+    piece = thing("toy", size, size, size, rng)
     for _ in range(int(rng.integers(2, 5))):
         part = lump(
             size * between(rng, 0.4, 0.7),
@@ -188,13 +196,13 @@ def toy(rng: Rng, s: float = 1.0) -> Piece:
 def soft(rng: Rng, s: float = 1.0) -> Piece:
     """Cushion lying about."""
     w, d, h = between(rng, 0.3, 0.55) * s, between(rng, 0.28, 0.5) * s, between(rng, 0.1, 0.2)
-    return _thing("pillow", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.08))
+    return thing("pillow", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.08))
 
 
 def bowl(rng: Rng, s: float = 1.0) -> Piece:
     """Bowl, plate, cup or pan."""
     r, h = between(rng, 0.04, 0.16) * s, between(rng, 0.02, 0.12) * s
-    return _thing("dish", 2 * r, 2 * r, h, rng).add(
+    return thing("dish", 2 * r, 2 * r, h, rng).add(
         lathe([(0, 0), (r * 0.5, 0), (r, h), (r * 0.85, h), (0, 0.015)], sides=12)
     )
 
@@ -202,33 +210,8 @@ def bowl(rng: Rng, s: float = 1.0) -> Piece:
 def device(rng: Rng, s: float = 1.0) -> Piece:
     """Kettle, coffee machine, speaker, telephone: a box with something on it."""
     w, d, h = between(rng, 0.1, 0.3) * s, between(rng, 0.1, 0.3) * s, between(rng, 0.1, 0.4) * s
-    piece = _thing("appliance", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.0))
+    piece = thing("appliance", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.0))
     return piece.add(box(w * 0.5, d * 0.6, h * 0.3, 0, d * 0.2, h * 0.7))
-
-
-def computer(rng: Rng, s: float = 1.0) -> Piece:
-    """Computer tower."""
-    w, d, h = between(rng, 0.16, 0.22), between(rng, 0.4, 0.5), between(rng, 0.35, 0.48)
-    return _thing("computer tower", w, d, h, rng).add(box(w, d, h))
-
-
-def suitcase(rng: Rng, s: float = 1.0) -> Piece:
-    """Suitcase, standing or lying."""
-    w, d, h = between(rng, 0.35, 0.5), between(rng, 0.2, 0.3), between(rng, 0.5, 0.75)
-    if chance(rng, 0.4):
-        d, h = h, d
-    return _thing("suitcase", w, d, h, rng).add(
-        cushion(w, d, h, rng, rough=0.01), box(w * 0.4, 0.03, 0.06, z=h)
-    )
-
-
-def floor_lamp(rng: Rng, s: float = 1.0) -> Piece:
-    """Standing lamp."""
-    h, r = between(rng, 1.3, 1.8), between(rng, 0.12, 0.24)
-    shade = lathe([(r, h - 0.3), (r * between(rng, 0.4, 1.0), h)], sides=14)
-    return _thing("floor lamp", 0.35, 0.35, h, rng).add(
-        cylinder(0.15, 0.03), cylinder(0.015, h - 0.1, sides=6), shade
-    )
 
 
 def tall_plant(rng: Rng, s: float = 1.0) -> Piece:
@@ -236,151 +219,34 @@ def tall_plant(rng: Rng, s: float = 1.0) -> Piece:
     return plant(rng, between(rng, 1.6, 2.6))
 
 
-def fan(rng: Rng, s: float = 1.0) -> Piece:
-    """Standing fan, tripod, music stand or vacuum cleaner: thin things on the floor."""
-    h = between(rng, 0.7, 1.3)
-    piece = _thing("fan", 0.4, 0.4, h, rng).add(
-        cylinder(0.18, 0.03), cylinder(0.02, h - 0.2, sides=6)
-    )
-    return piece.add(cylinder(0.2, 0.1, sides=14).tilted(1.5).moved(0, 0.05, h - 0.2))
-
-
-def drying_rack(rng: Rng, s: float = 1.0) -> Piece:
-    """Rack with clothes."""
-    w, d, h = between(rng, 0.8, 1.3), 0.55, between(rng, 0.8, 1.1)
-    piece = _thing("drying rack", w, d, h, rng)
-    for sx in (-1, 1):
-        piece.add(
-            tube((sx * w / 2, -d / 2, 0), (sx * w / 2, d / 2, h), 0.012),
-            tube((sx * w / 2, d / 2, 0), (sx * w / 2, -d / 2, h), 0.012),
-        )
-    for _ in range(int(rng.integers(2, 7))):
-        cloth = box(between(rng, 0.25, 0.5), 0.03, between(rng, 0.3, 0.7))
-        drop = float(cloth.vertices[:, 2].max())
-        piece.add(
-            cloth.moved(
-                between(rng, -0.3, 0.3) * w, between(rng, -0.4, 0.4) * d, h - drop
-            ).roughened(rng, 0.015, 0.3)
-        )
-    return piece
-
-
-def bicycle(rng: Rng, s: float = 1.0) -> Piece:
-    """Two wheels and a frame."""
-    piece = _thing("bicycle", 1.65, 0.5, 1.05, rng)
-    for x in (-0.52, 0.52):
-        ring = lathe(
-            [(0.33, -0.02), (0.35, 0.0), (0.33, 0.02), (0.3, 0.0), (0.33, -0.02)], sides=16
-        )
-        piece.add(ring.tilted(1.5708).moved(x, 0, 0.34))
-    hub, saddle, bar = (-0.52, 0.0, 0.34), (-0.2, 0.0, 0.9), (0.4, 0.0, 0.95)
-    pedal = (-0.05, 0.0, 0.3)
-    for a, b in (
-        (hub, pedal),
-        (pedal, saddle),
-        (hub, saddle),
-        (pedal, bar),
-        (saddle, bar),
-        (bar, (0.52, 0.0, 0.34)),
-    ):
-        piece.add(tube(a, b, 0.02))
-    return piece.add(
-        tube((0.4, -0.25, 1.0), (0.4, 0.25, 1.0), 0.015),
-        cushion(0.25, 0.14, 0.07, rng, -0.2, 0, 0.92),
-    )
-
-
-def box_stack(rng: Rng, s: float = 1.0) -> Piece:
-    """Heap of cartons, some askew, as in a move or a store room."""
-    w, d = between(rng, 0.4, 1.0), between(rng, 0.35, 0.6)
-    piece, top = _thing("boxes", w, d, 0.4, rng), 0.0
-    for x in (-w / 4, w / 4):
-        z = 0.0
-        for _ in range(int(rng.integers(1, 5))):
-            bw, bd, bh = (
-                w * between(rng, 0.35, 0.55),
-                d * between(rng, 0.6, 1.0),
-                between(rng, 0.15, 0.42),
-            )
-            piece.add(
-                box(bw, bd, bh).turned(between(rng, -0.25, 0.25)).moved(x, 0, z),
-                color=pick(rng, WOODS),
-            )
-            z += bh
-        top = max(top, z)
-    piece.h = top
-    return piece
-
-
-def machine(rng: Rng, s: float = 1.0) -> Piece:
-    """Copier, server, cart, workbench tool: a block with steps and knobs."""
-    w, d, h = between(rng, 0.4, 0.9), between(rng, 0.4, 0.7), between(rng, 0.6, 1.3)
-    piece = _thing("copier", w, d, h, rng).add(
-        box(w, d, h * 0.6), box(w * 0.9, d * 0.8, h * 0.25, 0, 0, h * 0.6)
-    )
-    for _ in range(int(rng.integers(2, 6))):
-        size = between(rng, 0.1, 0.35)
-        piece.add(
-            box(
-                size,
-                size,
-                between(rng, 0.05, 0.3),
-                between(rng, -0.4, 0.4) * w,
-                between(rng, -0.4, 0.4) * d,
-                h * between(rng, 0.3, 0.8),
-            )
-        )
-    return piece
-
-
-def partition(rng: Rng, s: float = 1.0) -> Piece:
-    """Folding screen, room divider or easel."""
-    w, h = between(rng, 0.8, 1.6), between(rng, 1.1, 1.8)
-    piece = _thing("room divider", w, 0.35, h, rng)
-    count = int(rng.integers(1, 4))
-    for k in range(count):
-        leaf = box(w / count, 0.04, h).turned(0.3 * (-1) ** k if count > 1 else 0.0)
-        piece.add(leaf.moved(w * ((k + 0.5) / count - 0.5)))
-    return piece.add(box(0.05, 0.35, 0.04, -w / 2), box(0.05, 0.35, 0.04, w / 2))
-
-
-def heap(rng: Rng, s: float = 1.0) -> Piece:
-    """Irregular heap: laundry, coats, bedding, bags on each other."""
-    w, d, h = between(rng, 0.5, 1.1), between(rng, 0.4, 0.8), between(rng, 0.25, 0.9)
-    piece = _thing("clothes", w, d, h, rng)
-    for _ in range(int(rng.integers(2, 6))):
-        part = lump(
-            w * between(rng, 0.4, 0.8),
-            d * between(rng, 0.4, 0.8),
-            h * between(rng, 0.4, 0.9),
-            rng,
-            square=0.7,
-            rough=0.22,
-            detail=14,
-        )
-        piece.add(
-            part.moved(between(rng, -0.25, 0.25) * w, between(rng, -0.25, 0.25) * d, 0.0),
-            color=pick(rng, FABRICS),
-        )
-    return piece
-
-
 Maker = Callable[..., Piece]
 
 # What may lie where, with weights. A maker takes (rng, scale).
 ON_TOP: dict[str, tuple[tuple[Maker, float], ...]] = {
-    "desk": ((monitor, 3), (keyboard, 2), (laptop, 1.5), (books, 3), (bottle, 2), (lamp, 1), (printer, 0.7), (carton, 1), (bag, 0.7), (device, 1), (bowl, 1), (plant, 0.5)),
-    "kitchen": ((bottle, 4), (bowl, 4), (microwave, 1.5), (device, 3), (carton, 1.5), (bag, 1), (plant, 0.4)),
+    "desk": (
+        (monitor, 3), (keyboard, 2), (laptop, 1.5), (books, 3), (bottle, 2), (lamp, 1),
+        (printer, 0.7), (carton, 1), (bag, 0.7), (device, 1), (bowl, 1), (plant, 0.5),
+    ),
+    "kitchen": (
+        (bottle, 4), (bowl, 4), (microwave, 1.5), (device, 3), (carton, 1.5), (bag, 1),
+        (plant, 0.4),
+    ),
     "soft": ((bag, 2), (soft, 2), (books, 1), (laptop, 0.7), (toy, 1)),
-    "any": ((carton, 2.5), (bottle, 2), (books, 3), (lamp, 1), (plant, 1), (bag, 1.5), (basket, 0.7), (device, 1), (bowl, 1.5), (toy, 0.7), (monitor, 0.3)),
-    "floor": ((carton, 3), (bag, 3), (shoes, 2), (basket, 1), (suitcase, 1), (computer, 1), (soft, 0.5), (books, 0.7), (toy, 0.5), (trash_can, 1), (bottle, 0.5)),
+    "any": (
+        (carton, 2.5), (bottle, 2), (books, 3), (lamp, 1), (plant, 1), (bag, 1.5), (basket, 0.7),
+        (device, 1), (bowl, 1.5), (toy, 0.7), (monitor, 0.3),
+    ),
+    "floor": (
+        (carton, 3), (bag, 3), (shoes, 2), (basket, 1), (suitcase, 1), (computer, 1), (soft, 0.5),
+        (books, 0.7), (toy, 0.5), (trash_can, 1), (bottle, 0.5),
+    ),
 }  # fmt: skip
 FLOOR: tuple[tuple[Maker, float], ...] = (
-    (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1), (floor_lamp, 1.5),
-    (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2), (computer, 0.5), (soft, 0.4), (toy, 0.5),
-    (box_stack, 4), (machine, 2.2), (partition, 1.5), (heap, 2.5),
+    (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1),
+    (floor_lamp, 1.5), (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2),
+    (computer, 0.5), (soft, 0.4), (toy, 0.5), (box_stack, 4), (machine, 2.2), (partition, 1.5),
+    (heap, 2.5),
 )  # fmt: skip
-
 
 # Large things that fill a room without having a class.
 LARGE: tuple[tuple[Maker, float], ...] = (

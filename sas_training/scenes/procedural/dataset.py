@@ -14,8 +14,9 @@ import numpy as np
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 
-from .camera import RoomRays, scan_room, view_room
+from .camera import scan_room, view_room
 from .model import LabelledScan
+from .rays import RoomRays
 from .rooms import make_room
 
 MOST_POINTS = 60_000
@@ -96,13 +97,13 @@ def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2) -> int:
     job = partial(write_room, out=out, seed=seed)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if workers == 1:
-        made = sum(tqdm(map(job, range(rooms)), total=rooms, unit="room"))
+        made = sum(int(new) for new in tqdm(map(job, range(rooms)), total=rooms, unit="room"))
     else:
         # A forked child would inherit the thread pools of whatever the parent has loaded.
         context = multiprocessing.get_context("spawn")
         with context.Pool(workers) as pool:
             answers = pool.imap_unordered(job, range(rooms), chunksize=2)
-            made = sum(tqdm(answers, total=rooms, unit="room"))
+            made = sum(int(new) for new in tqdm(answers, total=rooms, unit="room"))
     if made < rooms:
         print(f"{rooms - made} of {rooms} rooms were there already and have been kept.")
     return made

@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Surface:
-    """A horizontal rectangle that carries things: middle x, y, size w x d, height z, free height."""
+    """A horizontal rectangle that carries things: middle x, y; size w x d; height z; room above."""
 
     x: float
     y: float
@@ -76,7 +76,7 @@ class Piece:
         return self
 
     def top(self, z: float | None = None, mess: float = 0.6, free: float = 1.0) -> Piece:
-        """Declare the whole footprint at height `z` (default: the top) a surface; returns the piece."""
+        """Declare the footprint at height `z` (default: the top) a surface; returns the piece."""
         height = self.h if z is None else z
         self.surfaces.append(Surface(0.0, 0.0, self.w * 0.95, self.d * 0.92, height, free, mess))
         return self

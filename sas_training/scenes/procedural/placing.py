@@ -1,4 +1,4 @@
-"""Putting furniture into a plan: against walls, beside and round other pieces, and clutter on it."""
+"""Putting furniture into a plan: against walls, beside other pieces, and clutter on everything."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ class Placer:
                 instances[key] = self._instances
             mesh = part.mesh.turned(yaw).moved(x, y, z)
             self.objects.append(
-                RoomObject(mesh, part.label, instances[key], part.name, part.color, part.seen * dark)
+                RoomObject(
+                    mesh, part.label, instances[key], part.name, part.color, part.seen * dark
+                )
             )
         block = -1
         if solid:
@@ -234,7 +236,6 @@ class Placer:
                 z = max(low[0], self.plan.height - 0.05 - piece.h)
             if not side.free(along - piece.w / 2, along + piece.w / 2, z, z + piece.h):
                 continue
-            x, y = side.at(along, 0.0)
             if self.free(wall_rect(side, along, piece.w, deep), z, z + piece.h):
                 return self.hang(side, along, piece, z, deep)
         return None

@@ -1,4 +1,4 @@
-"""Floor plans: rectangles with corner blocks, joined through openings, and their walls as meshes."""
+"""Floor plans: rectangles with corner blocks, joined through openings; their walls as meshes."""
 
 from __future__ import annotations
 

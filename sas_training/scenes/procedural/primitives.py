@@ -76,7 +76,7 @@ def merge(meshes: Iterable[Mesh]) -> Mesh:
 
 
 def wave(points: Array, rng: np.random.Generator, length: float, waves: int = 5) -> Array:
-    """Return smooth noise (N,) of about unit deviation at `points (N, D)`, bumps `length` m apart."""
+    """Return smooth noise (N,), deviation about 1, at `points (N, D)`; bumps `length` m apart."""
     directions = rng.normal(size=(points.shape[1], waves))
     directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-9)
     directions *= (2 * np.pi / length) * rng.uniform(0.5, 1.5, waves)

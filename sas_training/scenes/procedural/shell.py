@@ -143,7 +143,11 @@ def build_shell(placer: Placer) -> None:
             mesh = wall_mesh(side, plan.height, plan.wall / 2, rng, baseboard)
             placer.structure(mesh, WALL, "wall", paint)
         for block in cell.blocks:
-            mesh = _slant(cell, block, plan.height) if block in cell.slants else _column(block, plan.height)
+            mesh = (
+                _slant(cell, block, plan.height)
+                if block in cell.slants
+                else _column(block, plan.height)
+            )
             placer.structure(mesh, WALL, "wall", paint)
         floor = floor_mesh(cell.rect, 0.0, plan.wall, rng, 0.004)
         placer.structure(floor, FLOOR, "floor", pick(rng, WOODS + PAINTS))

@@ -64,7 +64,7 @@ def sliding_doors(rng: Rng, w: float, h: float, wall: float) -> Piece:
 
 
 def window(rng: Rng, w: float, h: float, wall: float) -> Piece:
-    """Frame, bars, sill and a pane that depth cameras mostly look through; its lower edge at z = 0."""
+    """Frame, bars, sill and a pane that depth cameras mostly look through; lower edge at z = 0."""
     piece = Piece(
         "window", WINDOW, w, wall, h, color=pick(rng, ((240, 240, 240), (90, 70, 55), (60, 60, 62)))
     )

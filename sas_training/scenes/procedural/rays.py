@@ -1,0 +1,139 @@
+"""What a camera sees of a generated room: rays through the pixels of pinhole views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from sas_ros.errors import SasError
+
+from .model import Room
+from .primitives import Array, merge
+from .raster import Raster
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What the R rays of some views met, view by view and row by row.
+
+    `distance (R,)` float32 m along the ray (inf: nothing), `thing (R,)` int32 row of
+    `room.objects` (-1: nothing), `facing (R,)` cosine between ray and surface normal, 0..1,
+    `origins (R, 3)` and `directions (R, 3)` float32 of the rays in the room.
+    """
+
+    distance: Array
+    thing: Array
+    facing: Array
+    origins: Array
+    directions: Array
+
+
+class Engine(Protocol):
+    """Finds the first triangle along each ray of pinhole views."""
+
+    def first(self, poses: Array, width: int, height: int, fov: float) -> tuple[Array, Array]:
+        """Distance (R,) m along unit rays (inf: none) and triangle (R,) (-1: none)."""
+
+
+class _Open3d:
+    """Rays through open3d's Embree scene: fast, for making many rooms."""
+
+    def __init__(self, vertices: Array, triangles: Array) -> None:
+        import open3d
+
+        core: Any = open3d.core  # its stubs do not accept numpy's array types
+        self._tensor = core.Tensor
+        self._scene = open3d.t.geometry.RaycastingScene(nthreads=1)
+        self._scene.add_triangles(self._tensor(vertices), self._tensor(triangles.astype(np.uint32)))
+
+    def first(self, poses: Array, width: int, height: int, fov: float) -> tuple[Array, Array]:
+        rays = np.concatenate(view_rays(poses, width, height, fov), 1)
+        answer = self._scene.cast_rays(self._tensor(rays), nthreads=1)
+        distance, triangle = answer["t_hit"].numpy(), answer["primitive_ids"].numpy()
+        return distance, np.where(np.isfinite(distance), triangle.astype(np.int64), -1)
+
+
+class RoomRays:
+    """The triangles of a room, ready to be looked at.
+
+    Args:
+        room: the room.
+        engine: "open3d", "numpy" (no extra packages, ten times slower), or "auto": open3d where it
+            loads. The two differ by a few rays at silhouettes.
+
+    Raises:
+        SasError: the engine is unknown, or open3d is asked for and does not load.
+    """
+
+    def __init__(self, room: Room, engine: str = "auto") -> None:
+        self.room = room
+        mesh = merge(thing.mesh for thing in room.objects)
+        counts = [len(thing.mesh.triangles) for thing in room.objects]
+        self._thing_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        corners = mesh.vertices[mesh.triangles]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        self._normals = (normals / np.maximum(length, 1e-12)).astype(np.float32)
+        self.labels = np.array([thing.label for thing in room.objects], np.int64)
+        self.instances = np.array([thing.instance for thing in room.objects], np.int32)
+        self.colors = np.array([thing.color for thing in room.objects], np.float32)
+        self.seen = np.array([thing.seen for thing in room.objects], np.float32)
+        self.ceiling = np.array([thing.name == "ceiling" for thing in room.objects])
+        self._engine = _engine(engine, mesh.vertices, mesh.triangles)
+
+    def look(self, poses: Array, width: int, height: int, fov: float) -> Hits:
+        """Look from camera-to-room `poses (V, 4, 4)` of optical frames; `fov` across, radians."""
+        distance, triangle = self._engine.first(poses, width, height, fov)
+        origins, directions = view_rays(poses, width, height, fov)
+        thing = np.where(triangle >= 0, self._thing_of[triangle], np.int32(-1))
+        facing = np.abs((self._normals[triangle] * directions).sum(1))
+        return Hits(distance, thing, facing, origins, directions)
+
+
+def _engine(name: str, vertices: Array, triangles: Array) -> Engine:
+    if name not in ("auto", "open3d", "numpy"):
+        raise SasError(f"There is no ray engine {name!r}; use 'auto', 'open3d' or 'numpy'.")
+    if name != "numpy":
+        try:
+            return _Open3d(vertices, triangles)
+        except (ImportError, OSError) as error:
+            if name == "open3d":
+                raise SasError(
+                    f"open3d does not load here ({error}); install it with "
+                    "pip install 'sas_ros[training]', or use the engine 'numpy'."
+                ) from error
+    return Raster(vertices, triangles)
+
+
+def pose_at(position: Array, yaw: float, pitch: float, roll: float = 0.0) -> Array:
+    """Camera-to-room matrix (4, 4) of an optical frame (x right, y down, z ahead).
+
+    `yaw` turns about room z (0 looks along +x), `pitch` is up positive, radians.
+    """
+    ahead = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
+    down = np.cross(ahead, right)
+    c, s = np.cos(roll), np.sin(roll)
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2] = c * right + s * down, c * down - s * right, ahead
+    pose[:3, 3] = position
+    return pose
+
+
+def pixel_rays(width: int, height: int, fov: float) -> Array:
+    """Unit directions (height * width, 3) of all pixels, optical frame; `fov` across, radians."""
+    focal = width / 2 / np.tan(fov / 2)
+    u, v = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
+    rays = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], 1)
+    unit: Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit.astype(np.float32)
+
+
+def view_rays(poses: Array, width: int, height: int, fov: float) -> tuple[Array, Array]:
+    """Origins and unit directions (V * height * width, 3) float32 of all views, room frame."""
+    turns = np.asarray(poses[:, :3, :3], np.float32)
+    directions = pixel_rays(width, height, fov)[None] @ turns.transpose(0, 2, 1)
+    origins = np.repeat(np.asarray(poses[:, :3, 3], np.float32), width * height, 0)
+    return origins, directions.reshape(-1, 3)
