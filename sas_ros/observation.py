@@ -75,6 +75,43 @@ class Cloud:
 
 
 @dataclass(frozen=True)
+class PosedImage:
+    """One camera image, for students that look at images.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        intrinsics: (3, 3) float64, pixels.
+        pose: (4, 4) float64 camera (optical axes) to source frame, or None when unknown.
+        depth: (H, W) float32 metres along the optical axis, NaN where unknown, or None.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    intrinsics: Float64Array
+    pose: Float64Array | None = None
+    depth: Float32Array | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a robot saw at one moment: a cloud, images, or both. A student names what it needs."""
+
+    cloud: Cloud | None = None
+    images: tuple[PosedImage, ...] = ()
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """What is there, in the words of a bundle's `requires`."""
+        parts = []
+        if self.cloud is not None:
+            parts.append("points")
+            if self.cloud.colors is not None:
+                parts.append("colours")
+        if self.images:
+            parts.append("images")
+        return frozenset(parts)
+
+
+@dataclass(frozen=True)
 class Up:
     """Which way is up: a unit vector (3,) float64 in the source frame, and who said so."""
 

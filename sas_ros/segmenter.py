@@ -14,7 +14,7 @@ from sas_ros.errors import SasError
 from sas_ros.gravity import canonical_yaw, rotation_to_z_up
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.matching import label_elements
-from sas_ros.observation import Cloud, ElementLabels, SceneFeatures, Up
+from sas_ros.observation import Cloud, ElementLabels, Observation, SceneFeatures, Up
 from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.inputs import FLOOR_PERCENTILE, choose_device, input_features
@@ -53,15 +53,27 @@ class Segmenter:
         self._dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self._network = bundle.network().to(self.device, self._dtype)
 
-    def segment(self, cloud: Cloud, up: Up) -> SceneFeatures:
+    def segment(self, observation: Observation | Cloud, up: Up) -> SceneFeatures:
         """Features of every occupied voxel of a cloud, metres, any frame whose `up` is known.
+
+        A `Cloud` alone is short for an observation that holds nothing else.
 
         Points are rotated, never resampled; everything returned is in the cloud's own frame.
 
         Raises:
-            SasError: no finite point, or coordinates that cannot be metres.
+            SasError: something the student requires is missing, no point is finite, or the
+                coordinates cannot be metres.
             MemoryError: even the smallest tiles do not fit the device.
         """
+        if isinstance(observation, Cloud):
+            observation = Observation(observation)
+        missing = sorted({"points", *self.bundle.requires} - observation.holds)
+        cloud = observation.cloud
+        if missing or cloud is None:
+            raise SasError(
+                f"The student {self.bundle.name!r} needs {', '.join(missing)}, which the "
+                "observation does not hold."
+            )
         valid = cloud.valid
         if not valid.any():
             raise SasError("The cloud is empty or has no finite point: there is nothing to label.")

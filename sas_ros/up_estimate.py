@@ -8,6 +8,7 @@ the directions that sensors are usually mounted in decide.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -24,14 +25,17 @@ _ACROSS = math.sin(math.radians(12.0))
 _APART = math.cos(math.radians(15.0))
 
 # What the parts of a score count for; tuned on the real scans and the generated rooms.
-_WEIGHT_UPRIGHT = 0.7
+_WEIGHT_UPRIGHT = 0.6
 _ENOUGH_LEVEL = 0.3  # more of it, and a camera that faces a wall takes the wall for the floor
-_WEIGHT_LOW = 2.0
+_WEIGHT_LOW = 1.4
 _WEIGHT_HABIT = 0.5
+_WEIGHT_CAMERA_HABIT = 1.2  # a single view tells its kind of frame by where it looks
+_WEIGHT_FACING = 0.6  # cameras look along the floor rather than straight at it
 _WEIGHT_BELOW = 0.8
 _WEIGHT_COLUMNS = 0.6
 _WEIGHT_PLANES = 0.3
 _WEIGHT_SIGN_HABIT = 0.4
+_WEIGHT_CAMERA_SIGN_HABIT = 1.2
 
 
 def estimate_up(points: npt.NDArray[np.floating[Any]]) -> Up:
@@ -50,18 +54,23 @@ def estimate_up(points: npt.NDArray[np.floating[Any]]) -> Up:
         return Up(np.array([0.0, 0.0, 1.0]), "assumed")
     axes = _shared_directions(patches)
     extents = np.ptp(np.percentile(thinned @ np.stack(axes, axis=1), (1, 99), axis=0), axis=0)
+    forward = _view_direction(thinned)
     scores = [
-        _axis_score(patches, axis, float(extent / extents.max()))
+        _axis_score(patches, axis, float(extent / extents.max()), forward)
         for axis, extent in zip(axes, extents, strict=True)
     ]
     up = _level(patches, axes[int(np.argmax(scores))])
-    if _sign_score(patches, thinned, up) < 0:
+    if _sign_score(patches, thinned, up, forward) < 0:
         up = -up
     return Up(up, "planes")
 
 
 def _shared_directions(patches: Patches) -> list[Float64Array]:
-    """Directions that many normals share, heaviest first, none within 15 degrees of another."""
+    """Directions that many normals share, heaviest first, none within 15 degrees of another.
+
+    Where two of them are square to each other, what is square to both comes last: the vertical of
+    a view that shows walls only.
+    """
     normals, weights = patches.normals, patches.weights
     seeds = normals[np.argsort(-weights, kind="stable")[:_MOST_SEEDS]]
     off = 1.0 - np.abs(seeds @ normals.T)
@@ -76,6 +85,13 @@ def _shared_directions(patches: Patches) -> list[Float64Array]:
         votes[np.abs(seeds @ axis) > _APART] = 0.0
         if all(abs(float(axis @ other)) < _APART for other in found):
             found.append(axis)
+    for first, second in itertools.combinations(found[:4], 2):
+        axis = np.cross(first, second)
+        length = float(np.linalg.norm(axis))
+        axis = axis / max(length, 1e-9)
+        square = length > math.cos(math.radians(5.0))
+        if square and all(abs(float(axis @ other)) < _APART for other in found):
+            found.append(axis)
     return found
 
 
@@ -88,37 +104,58 @@ def _mean_axis(patches: Patches, axis: Float64Array) -> Float64Array:
     return axis
 
 
-def _axis_score(patches: Patches, axis: Float64Array, extent: float) -> float:
+def _axis_score(
+    patches: Patches, axis: Float64Array, extent: float, forward: Float64Array | None
+) -> float:
     """How much an axis looks like the vertical; `extent` is relative to the longest one."""
     along = np.abs(patches.normals @ axis)
     share = patches.weights / patches.weights.sum()
     level = float(share[along > _SAME].sum())
     upright = float(share[along < _ACROSS].sum())
     heights = (patches.centers @ axis)[along > _SAME]
-    bins = np.floor((heights - heights.min()) / (patches.cell / 2)).astype(np.int64)
-    largest_plane = float(np.bincount(bins, share[along > _SAME]).max())
-    habit = max(_habit(axis), _habit(-axis))
+    bins = np.floor((heights - heights.min(initial=np.inf)) / (patches.cell / 2)).astype(np.int64)
+    largest_plane = float(np.bincount(bins, share[along > _SAME]).max(initial=0.0))
+    habit = max(_habit(axis, forward), _habit(-axis, forward))
+    facing = 0.5 if forward is None else abs(float(axis @ forward))
     return (
         min(level, _ENOUGH_LEVEL)
         + _WEIGHT_UPRIGHT * upright
         + min(largest_plane, _ENOUGH_LEVEL)
         - _WEIGHT_LOW * extent
-        + _WEIGHT_HABIT * habit
+        + (_WEIGHT_HABIT if forward is None else _WEIGHT_CAMERA_HABIT) * habit
+        - _WEIGHT_FACING * facing
     )
 
 
-def _habit(up: Float64Array) -> float:
-    """How usual an up direction is, in [0, 1]: z up, optical frames with any pitch, y up."""
+def _habit(up: Float64Array, forward: Float64Array | None) -> float:
+    """How usual an up direction is, in [0, 1]; `forward` is where a single view looks.
+
+    A camera that looks along z is in an optical frame, with up near -y at any pitch. Everything
+    else has z up as a rule, sometimes y; fused clouds also start in optical frames.
+    """
 
     def bump(degrees: float, width: float) -> float:
         return math.exp(-0.5 * (degrees / width) ** 2)
 
     x, y, z = (float(np.clip(value, -1.0, 1.0)) for value in up)
-    body = bump(math.degrees(math.acos(z)), 15.0)
     roll, pitch = math.degrees(math.asin(x)), math.degrees(math.atan2(z, -y))
     optical = bump(roll, 8.0) * bump(pitch, 35.0)
+    if forward is not None and forward[2] > 0.7:
+        return optical
+    body = bump(math.degrees(math.acos(z)), 15.0)
     graphics = 0.5 * bump(math.degrees(math.acos(y)), 10.0)
-    return max(body, optical, graphics)
+    return max(body, graphics, optical if forward is None else 0.0)
+
+
+def _view_direction(points: Float64Array) -> Float64Array | None:
+    """Where a sensor at the origin looked, (3,) unit; None if it did not look one way."""
+    distance = np.linalg.norm(points, axis=1)
+    away = distance > 1e-3
+    if not away.any():
+        return None
+    mean = (points[away] / distance[away, None]).mean(axis=0)
+    strength = float(np.linalg.norm(mean))
+    return np.asarray(mean / strength) if strength > 0.8 else None
 
 
 def _level(patches: Patches, axis: Float64Array) -> Float64Array:
@@ -132,7 +169,9 @@ def _level(patches: Patches, axis: Float64Array) -> Float64Array:
     return axis
 
 
-def _sign_score(patches: Patches, points: Float64Array, up: Float64Array) -> float:
+def _sign_score(
+    patches: Patches, points: Float64Array, up: Float64Array, forward: Float64Array | None
+) -> float:
     """Positive where `up` points up, negative where it points down."""
     level = np.abs(patches.normals @ up) > _SAME
     weights = patches.weights[level]
@@ -146,12 +185,12 @@ def _sign_score(patches: Patches, points: Float64Array, up: Float64Array) -> flo
     floor = float(weights[place < 0.1].sum() / max(weights.sum(), 1e-9))
     ceiling = float(weights[place > 0.9].sum() / max(weights.sum(), 1e-9))
     planes = 0.0 if min(floor, ceiling) > 0.15 else floor - ceiling
-    habit = _habit(up) - _habit(-up)
+    habit = _habit(up, forward) - _habit(-up, forward)
     return (
         _WEIGHT_BELOW * below
         + _WEIGHT_COLUMNS * _standing(points, up, patches.cell, float(low), float(high))
         + _WEIGHT_PLANES * planes
-        + _WEIGHT_SIGN_HABIT * habit
+        + (_WEIGHT_SIGN_HABIT if forward is None else _WEIGHT_CAMERA_SIGN_HABIT) * habit
     )
 
 

@@ -9,6 +9,8 @@ import pytest
 
 # Small tensors: more threads only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Setters of ROS messages check types only when told to; without it wrong ones crash at publish.
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from rclpy.task import Future
 from sas_msgs.srv import Query, SetVocabulary
 from sensor_msgs.msg import PointCloud2
 
+from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages, parameters
 from sas_ros.nodes.frames import Arrival, FrameProcessor
@@ -110,7 +111,10 @@ class PerceptionNode(ManagedNode):
         )
         self._outputs = Publishers(self)
         if self._settings.inference_frame:
-            self._tf = TfUp(self, self._settings.inference_frame)
+            try:
+                self._tf = TfUp(self, self._settings.inference_frame)
+            except SasError as error:
+                self.get_logger().warning(str(error))
         keeper = TargetKeeper(model.bundle.calibration, self._shared, self._outputs)
         self._frames = FrameProcessor(
             model.segmenter, keeper, self._shared, self._outputs, up_from_tf=self._tf

@@ -20,6 +20,9 @@ class TfUp:
     """Asks a TF buffer from the worker thread; the executor goes on receiving transforms.
 
     tf2_ros is imported here, because robots without it can do everything else.
+
+    Raises:
+        SasError: tf2_ros is not installed.
     """
 
     def __init__(self, node: Node, inference_frame: str) -> None:
@@ -27,8 +30,8 @@ class TfUp:
             import tf2_ros
         except ImportError as error:
             raise SasError(
-                f"inference_frame is {inference_frame!r}, but tf2_ros is not installed; install it "
-                "or set the parameter up instead."
+                f"inference_frame is {inference_frame!r}, but tf2_ros is not installed, so up is "
+                "worked out without it; install tf2_ros or set the parameter up."
             ) from error
         self._frame = inference_frame
         self._buffer: Any = tf2_ros.Buffer(node=node)

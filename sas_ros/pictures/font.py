@@ -5,6 +5,7 @@ A glyph is lines through points of a grid: x from 0 to 4, y from 0 (top) over 6 
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from functools import cache
 
@@ -127,7 +128,7 @@ def text_alpha(text: str, height: float) -> Alpha:
         text: accents are dropped; characters that the font lacks become "?".
         height: pixels from the top of capitals to the base line.
     """
-    plain = unicodedata.normalize("NFKD", text)
+    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     scale = height / 6.0
     parts = [
@@ -154,7 +155,7 @@ def _glyph(letter: str, scale: float) -> Alpha:
     y = ((np.arange(rows) + 0.5) / scale - _MARGIN)[:, None]
     distance = np.full((rows, columns), np.inf)
     for line in lines:
-        for (x0, y0), (x1, y1) in zip(line[:-1], line[1:], strict=True):
+        for (x0, y0), (x1, y1) in itertools.pairwise(line):
             length = (x1 - x0) ** 2 + (y1 - y0) ** 2
             along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / max(length, 1e-9)
             along = np.clip(along, 0.0, 1.0)

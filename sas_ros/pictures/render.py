@@ -146,7 +146,7 @@ def _draw_points(
     radius = 0.9 * spacing * focal / np.maximum(depth, 1e-3)
     shown = splat(2 * pixels, depth, radius, focal, (width, height))
     shown = close_holes(shown, int(np.clip(1.6 * np.median(radius), 2, 12)))
-    right, down, forward = camera.axes
+    right, _, forward = camera.axes
     level = np.array([-forward[0], -forward[1], 0.0])
     level /= max(float(np.linalg.norm(level)), 1e-9)
     light = _LIGHT[0] * right - _LIGHT[1] * level + _LIGHT[2] * np.array([0.0, 0.0, 1.0])

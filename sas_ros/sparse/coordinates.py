@@ -28,10 +28,15 @@ def kernel_offsets(kernel_size: int) -> torch.Tensor:
 
 @dataclass
 class KernelMap:
-    """(num_outputs, volume) int32 table of input rows; `num_inputs` marks an empty neighbour."""
+    """(num_outputs, volume) int32 table of input rows; `num_inputs` marks an empty neighbour.
+
+    `symmetric` says that outputs are inputs and offsets are centred (stride 1, odd size): offset k
+    seen from the other side is then offset -k, the table read backwards.
+    """
 
     table: torch.Tensor
     num_inputs: int
+    symmetric: bool = False
     _transposed: KernelMap | None = field(default=None, repr=False)
     _pairs: list[tuple[torch.Tensor, torch.Tensor]] | None = field(default=None, repr=False)
 
@@ -41,6 +46,9 @@ class KernelMap:
 
     def transposed(self) -> KernelMap:
         """The same pairs seen from the input: what the gradient of the input is gathered with."""
+        if self._transposed is None and self.symmetric:
+            self._transposed = KernelMap(self.table.flip(1).contiguous(), self.num_inputs, True)
+            self._transposed._transposed = self
         if self._transposed is None:
             volume = self.table.shape[1]
             flipped = self.table.new_full((self.num_inputs + 1, volume), self.num_outputs)
@@ -53,7 +61,7 @@ class KernelMap:
         return self._transposed
 
     def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per offset: (input rows, output rows), each int64, every output row at most once."""
+        """Per offset: (input rows, output rows), each int64, every row at most once."""
         if self._pairs is None:
             pairs = []
             for column in self.table.unbind(1):
@@ -181,10 +189,4 @@ class CoordinateManager:
         table = torch.empty((len(outputs), len(offsets)), dtype=torch.int32, device=inputs.device)
         for k in range(len(offsets)):
             table[:, k] = index.rows(base + deltas[k])
-        result = KernelMap(table, index.count)
-        if in_stride == out_stride and kernel_size % 2:
-            # A centred stride-1 neighbourhood is symmetric: offset k seen from the other side is
-            # offset -k, which is the table read backwards.
-            result._transposed = KernelMap(table.flip(1).contiguous(), index.count)
-            result._transposed._transposed = result
-        return result
+        return KernelMap(table, index.count, in_stride == out_stride and kernel_size % 2 == 1)

@@ -9,6 +9,7 @@ the channel counts and on how full the neighbourhoods are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,25 +43,39 @@ def _use_im2col(channels_in: int) -> bool:
 
 
 def _forward(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
-    volume, channels_in, channels_out = kernel.shape
-    if _use_im2col(channels_in):
+    if _use_im2col(kernel.shape[1]):
         return _im2col(features, kernel, kernel_map)
-    output = features.new_zeros((kernel_map.num_outputs, channels_out))
-    for weight, (inputs, outputs) in zip(kernel, kernel_map.pairs(), strict=True):
-        if len(inputs) == 0:
-            continue
-        if len(inputs) == len(output) and volume > 1 and _is_identity(kernel_map):
-            output.addmm_(features, weight)
-            continue
-        partial = output.index_select(0, outputs)
-        partial.addmm_(features.index_select(0, inputs), weight)
-        output.index_copy_(0, outputs, partial)
+    return _by_pairs(features, kernel, kernel_map.pairs(), kernel_map.num_outputs)
+
+
+def _input_gradient(
+    gradient: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
+) -> torch.Tensor:
+    """`dx[i] = sum_k dy[u] @ W[k]^T` over all pairs (i, u) of offset k."""
+    flipped = kernel.transpose(1, 2)
+    if _use_im2col(flipped.shape[1]):
+        return _im2col(gradient, flipped.contiguous(), kernel_map.transposed())
+    swapped = [(outputs, inputs) for inputs, outputs in kernel_map.pairs()]
+    return _by_pairs(gradient, flipped, swapped, kernel_map.num_inputs)
+
+
+def _by_pairs(
+    features: torch.Tensor,
+    kernel: torch.Tensor,
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    num_outputs: int,
+) -> torch.Tensor:
+    output = features.new_zeros((num_outputs, kernel.shape[2]))
+    centre = len(pairs) // 2 if len(pairs) % 2 and len(features) == num_outputs else -1
+    for k, (weight, (inputs, outputs)) in enumerate(zip(kernel, pairs, strict=True)):
+        if k == centre and len(inputs) == num_outputs:
+            output.addmm_(features, weight)  # the centre maps every row onto itself
+        elif len(inputs):
+            # No output row occurs twice in one offset: read, add, write back, no scatter-add.
+            partial = output.index_select(0, outputs)
+            partial.addmm_(features.index_select(0, inputs), weight)
+            output.index_copy_(0, outputs, partial)
     return output
-
-
-def _is_identity(kernel_map: KernelMap) -> bool:
-    # Only the centre of a stride-1 kernel maps every row onto itself.
-    return kernel_map.num_inputs == kernel_map.num_outputs and kernel_map.table.shape[1] % 2 == 1
 
 
 def _im2col(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
@@ -117,8 +132,7 @@ class _Convolution(torch.autograd.Function):
         gradient = gradient.contiguous()
         features_gradient = kernel_gradient = None
         if ctx.needs_input_grad[0]:
-            transposed = ctx.kernel_map.transposed()
-            features_gradient = _forward(gradient, kernel.transpose(1, 2).contiguous(), transposed)
+            features_gradient = _input_gradient(gradient, kernel, ctx.kernel_map)
         if ctx.needs_input_grad[1]:
             kernel_gradient = _kernel_gradient(features, gradient, ctx.kernel_map, kernel.shape)
         return features_gradient, kernel_gradient, None

@@ -167,7 +167,7 @@ CONTAINERS = ["bytes", "bytearray", "array", "memoryview", "strided memoryview",
 CONTAINERS += ["strided numpy", "list"]
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(message=layouts(), kind=st.sampled_from(CONTAINERS))
 def test_every_layout_is_read_as_the_slow_decoder_reads_it(message: FakeCloud, kind: str) -> None:
     slow = decode_slowly(message)

@@ -147,7 +147,7 @@ def test_odd_clouds_are_drawn(count: int, view: str, shape: str) -> None:
         "point": np.ones((count, 3)),
         "line": rng.normal(size=(count, 1)) * [[1, 2, 3]],
         "ball": rng.normal(size=(count, 3)),
-        "far": rng.normal(size=(count, 3)) + [1e5, 2e5, 0],
+        "far": rng.normal(size=(count, 3)) + np.array([1e5, 2e5, 0]),
     }[shape]
     image = render_cloud(points, None, up=UP, size=(64, 48), view=view)
     assert image.shape == (48, 64, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,7 +11,7 @@ import torch
 from students import untrained_student
 
 from sas_ros.errors import SasError
-from sas_ros.observation import Cloud, SourceHeader, Up
+from sas_ros.observation import Cloud, Observation, SourceHeader, Up
 from sas_ros.segmenter import Segmenter, symmetric_view
 
 Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
@@ -146,6 +148,17 @@ def test_out_of_memory_halves_the_tiles_and_then_says_so(
     limit = 0
     with pytest.raises(MemoryError, match="tiles"):
         segmenter.segment(cloud, Z_UP)
+
+
+def test_what_a_student_requires_must_be_there(segmenter: Segmenter) -> None:
+    with pytest.raises(SasError, match="needs points"):
+        segmenter.segment(Observation(), Z_UP)
+    needy = Segmenter(replace(untrained_student(), requires=("points", "colours")), device="cpu")
+    with pytest.raises(SasError, match="needs colours"):
+        needy.segment(Cloud(small_room()), Z_UP)
+    colours = np.zeros((24_000, 3), np.uint8)
+    cloud = Cloud(small_room(), colors=colours)
+    assert needy.segment(Observation(cloud), Z_UP).features.shape[1] == 16
 
 
 def test_unknown_device_and_votes_are_sentences() -> None:

@@ -60,7 +60,7 @@ def view_room(
     most: int = 20_000,
     pose: Array | None = None,
 ) -> LabelledScan:
-    """Points of one 320x240 depth frame, z up with z = 0 at the true floor, at most `most` of them."""
+    """Points of one 320x240 depth frame, z up, z = 0 at the true floor; at most `most` of them."""
     rays = rays or RoomRays(room)
     width, height = 320, 240
     fov = np.radians(between(rng, 55.0, 72.0))

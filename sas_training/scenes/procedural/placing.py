@@ -73,6 +73,8 @@ class Placer:
         # Some things are dark or shiny and return few depths.
         dark = between(self.rng, 0.15, 0.7) if chance(self.rng, 0.05) else 1.0
         for part in piece.parts:
+            if not len(part.mesh.triangles):
+                continue
             own = part.name == piece.name and part.label == piece.label
             if own or part.label != IGNORED:
                 key = (part.name, part.label)
@@ -206,7 +208,7 @@ class Placer:
         yaw: float = 0.0,
         under: bool = False,
     ) -> Placed | None:
-        """Try to put a piece at x, y, yaw of another piece's frame; `under` may overlap the host."""
+        """Try to put a piece at x, y, yaw of a host; with `under` it may overlap the host."""
         piece = catalogue.make(name, self.rng) if isinstance(name, str) else name
         wx, wy = host.at(x, y)
         turned = host.yaw + yaw

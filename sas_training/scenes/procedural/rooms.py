@@ -193,7 +193,7 @@ ROOM_TYPES: dict[str, RoomType] = {
 def _fill(p: Placer, cell: Cell, share: float) -> None:
     """Add furniture of the room's extras until it covers a share of the floor."""
     extras = ROOM_TYPES[cell.kind].extras
-    for _ in range(40):
+    for _ in range(90):
         if p.filled(cell) >= share:
             break
         if chance(p.rng, 0.22):
@@ -212,7 +212,7 @@ def _fill(p: Placer, cell: Cell, share: float) -> None:
             "loveseat",
             "bench",
         )
-        if seat and chance(p.rng, 0.6) or chance(p.rng, 0.5 if island else 0.06):
+        if (seat and chance(p.rng, 0.6)) or chance(p.rng, 0.5 if island else 0.06):
             placed = p.inside(cell, name, tries=10, margin=0.04, anywhere=seat)
         else:
             placed = p.against(cell, name, tries=12)
@@ -263,7 +263,7 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
     count = int(rng.choice(3, p=(0.62, 0.3, 0.08))) if recipe.annexes else 0
     annexes = tuple(recipe.annexes[int(rng.integers(len(recipe.annexes)))] for _ in range(count))
     plan = draw_plan(
-        rng, kind, (0.94 * between(rng, *recipe.w), 0.94 * between(rng, *recipe.d)), annexes
+        rng, kind, (0.88 * between(rng, *recipe.w), 0.9 * between(rng, *recipe.d)), annexes
     )
     placer = Placer(rng, plan)
     main = plan.cells[0]
@@ -280,7 +280,7 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
         )
         for _ in range(windows):
             shell.add_window(placer, cell, ROOM_TYPES[cell.kind].curtains)
-        if chance(rng, 0.5 * ROOM_TYPES[cell.kind].curtains):
+        if chance(rng, 0.6 * ROOM_TYPES[cell.kind].curtains):
             shell.add_free_curtain(placer, cell)
     for cell in plan.cells:
         ROOM_TYPES[cell.kind].furnish(placer, cell)

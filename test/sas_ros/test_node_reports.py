@@ -1,0 +1,216 @@
+"""Diagnostics, log, transport, TF and the client's output: what people read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sas_ros.client import as_json, as_table
+from sas_ros.nodes.diagnostics import (
+    DROP_REASONS,
+    InputState,
+    Latencies,
+    Level,
+    Tally,
+    input_status,
+    resident_megabytes,
+)
+from sas_ros.nodes.log import ThrottledLog
+from sas_ros.nodes.transport import NEEDED_BYTES, VARIABLES, find_config, use_large_cloud_profile
+from sas_ros.observation import SourceHeader
+
+
+def test_the_tally_always_adds_up() -> None:
+    tally = Tally()
+    for reason in DROP_REASONS:
+        tally.receive()
+        tally.drop(reason)
+    tally.receive()
+    tally.process()
+    tally.receive()
+    counts = tally.snapshot()
+    assert counts["received"] == counts["processed"] + counts["dropped"] + counts["in_flight"]
+    assert counts["in_flight"] == 1 and counts["dropped"] == len(DROP_REASONS)
+    with pytest.raises(ValueError, match="unknown reason"):
+        tally.drop("mood")
+
+
+def test_latencies_are_told_as_percentiles_also_of_failures() -> None:
+    latencies = Latencies()
+    for value in range(1, 101):
+        latencies.add("read", float(value))
+    assert latencies.values() == {"read_ms_p50": "50.5", "read_ms_p95": "95.0"} or (
+        float(latencies.values()["read_ms_p95"]) == pytest.approx(95, abs=0.2)
+    )
+    with pytest.raises(RuntimeError), latencies.stage("student"):
+        raise RuntimeError
+    assert latencies.median("student") is not None
+    assert latencies.median("never") is None
+
+
+def state(**changes: Any) -> InputState:
+    values = {"topic": "/sas/points", "reliability": "reliable", "publishers": {}, **changes}
+    return InputState(**values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({"silent_for": None}, Level.OK, ["not active"]),
+        ({"silent_for": 1.0}, Level.OK, ["come in"]),
+        ({"silent_for": 9.0}, Level.WARN, ["/sas/points", "9 s", "nobody publishes it"]),
+        (
+            {"silent_for": 9.0, "wrong_types": ("sensor_msgs/msg/LaserScan",)},
+            Level.WARN,
+            ["LaserScan", "remap"],
+        ),
+        (
+            {"silent_for": 9.0, "publishers": {"best_effort": 1}},
+            Level.WARN,
+            ["do not match", "points_reliability"],
+        ),
+        (
+            {"silent_for": 9.0, "publishers": {"best_effort": 1}, "reliability": "best_effort"},
+            Level.WARN,
+            ["fastdds_large_clouds.xml"],
+        ),
+        ({"silent_for": 9.0, "publishers": {"reliable": 1}}, Level.WARN, ["sends nothing"]),
+    ],
+)
+def test_silence_names_the_topic_and_what_is_missing(
+    changes: dict[str, Any], level: Level, words: list[str]
+) -> None:
+    status = input_status(state(**changes), Tally().snapshot(), 5.0)
+    assert status.level == level
+    assert all(word in status.message for word in words)
+    assert status.values["received"] == "0"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_told() -> None:
+    assert 5 < resident_megabytes() < 100_000
+
+
+def test_the_log_does_not_repeat_itself() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    logger = SimpleNamespace(warning=lines.append, error=lines.append)
+    log = ThrottledLog(logger, clock=lambda: now[0])
+    for _ in range(3):
+        log.warn("a", "first")
+        log.warn_once("b", "once")
+    now[0] = 6.0
+    log.warn("a", "again")
+    log.warn_once("b", "once")
+    log.error("c", "bad")
+    assert lines == ["first", "once", "again (2 more like this since)", "bad"]
+
+
+def test_a_profile_of_the_user_is_never_replaced(tmp_path: Path) -> None:
+    for name in VARIABLES:
+        environment = {name: "mine.xml"}
+        assert name in use_large_cloud_profile(environment, shared_memory=tmp_path)
+        assert environment == {name: "mine.xml"}
+    environment = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
+    assert "cyclonedds" in use_large_cloud_profile(environment, shared_memory=tmp_path)
+    assert len(environment) == 1
+
+
+def test_the_profile_is_used_where_shared_memory_is_large_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = find_config("fastdds_large_clouds.xml")
+    assert profile is not None
+    free = [NEEDED_BYTES]
+    monkeypatch.setattr(
+        "os.statvfs", lambda _: SimpleNamespace(f_bavail=free[0], f_frsize=1), raising=True
+    )
+    environment: dict[str, str] = {}
+    assert "shared memory" in use_large_cloud_profile(environment, shared_memory=tmp_path)
+    assert environment == dict.fromkeys(VARIABLES, str(profile))
+    environment, free[0] = {}, NEEDED_BYTES - 1
+    assert "--shm-size" in use_large_cloud_profile(environment, shared_memory=tmp_path)
+    assert environment == {}
+
+
+def test_up_comes_from_tf_at_the_clouds_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rclpy")
+    from sas_ros.nodes.tf_up import TfUp
+
+    asked: list[tuple[str, str, int]] = []
+
+    class Buffer:
+        ready_after = 2
+
+        def __init__(self, node: object) -> None: ...
+
+        def can_transform(self, target: str, source: str, time: Any) -> bool:
+            asked.append((target, source, time.nanoseconds))
+            return len(asked) > self.ready_after
+
+        def lookup_transform(self, target: str, source: str, time: Any) -> Any:
+            half = np.sqrt(0.5)  # a quarter turn about x: z of the source lies along -y
+            turn = SimpleNamespace(x=half, y=0.0, z=0.0, w=half)
+            return SimpleNamespace(transform=SimpleNamespace(rotation=turn))
+
+    fake = SimpleNamespace(Buffer=Buffer, TransformListener=lambda buffer, node: None)
+    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
+    ask = TfUp(None, "base_link")  # type: ignore[arg-type]
+    up = ask(SourceHeader(77, "camera"), 5.0)
+    np.testing.assert_allclose(up, [0, -1, 0], atol=1e-12)
+    assert asked == [("camera", "base_link", 77)] * 3
+    asked.clear()
+    Buffer.ready_after = 10**9
+    assert ask(SourceHeader(78, "camera"), 0.02) is None
+
+
+def response(**changes: Any) -> Any:
+    """What the client needs of a sas_msgs/srv/Query response."""
+
+    def triple(x: float, y: float, z: float) -> Any:
+        return SimpleNamespace(x=x, y=y, z=z)
+
+    item = SimpleNamespace(
+        label="chair", score=0.75, num_points=12, indices=[1, 2],
+        pose=SimpleNamespace(
+            position=triple(1, 2, 3), orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+        ),
+        size=triple(0.5, 0.4, 0.9), centroid=triple(1, 2, 3), support_height=float("nan"),
+    )  # fmt: skip
+    values: dict[str, Any] = {
+        "status": 0, "message": "", "age_s": 0.5, "up": triple(0, 0, 1), "best_score": 0.75,
+        "source": SimpleNamespace(
+            frame_id="lidar", stamp=SimpleNamespace(sec=3, nanosec=500_000_000)
+        ),
+        "alternatives": [], "alternative_scores": [], "instances": [item], "label_version": 2,
+        "student": "tiny", "timing": SimpleNamespace(names=["match"], ms=[1.5]),
+    }  # fmt: skip
+    return SimpleNamespace(**{**values, **changes})
+
+
+def test_the_clients_json_is_stable() -> None:
+    answer = as_json(response(), round_trip_ms=9.0)
+    assert list(answer) == [
+        "status", "message", "frame", "stamp", "age_s", "up", "best_score", "alternatives",
+        "instances", "label_version", "student", "timing_ms",
+    ]  # fmt: skip
+    assert answer["stamp"] == 3.5
+    assert answer["instances"][0]["support_height"] is None
+    assert answer["timing_ms"] == {"match": 1.5, "round_trip": 9.0}
+
+
+def test_the_clients_table_says_what_was_found_and_what_was_not() -> None:
+    table = as_table("chair", as_json(response(), round_trip_ms=9.0))
+    assert "chair: OK" in table and "0.50 x 0.40 x 0.90" in table and "lidar" in table
+    missing = response(
+        status=1, message="No 'sofa' here.", instances=[], alternatives=["chair"],
+        alternative_scores=[0.25],
+    )  # fmt: skip
+    table = as_table("sofa", as_json(missing, round_trip_ms=9.0))
+    assert "sofa: NOT_FOUND  No 'sofa' here." in table
+    assert "seen instead: chair 0.25" in table

@@ -1,0 +1,96 @@
+"""Generated rooms: what stands in them, where, and that a seed decides everything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sas_training.evaluation.labels import SCANNET20
+from sas_training.scenes.procedural import Room, catalogue, make_room, model
+from sas_training.scenes.procedural.rooms import ROOM_TYPES
+
+
+@pytest.fixture(scope="module")
+def rooms() -> list[Room]:
+    return [make_room(np.random.default_rng([5, index])) for index in range(32)]
+
+
+def test_label_set_matches_the_constants_of_the_world() -> None:
+    assert len(SCANNET20) == 20
+    assert SCANNET20.names[model.BOOKSHELF] == "bookshelf"
+    assert SCANNET20.names[model.SINK] == "sink"
+    assert SCANNET20.id_of("otherfurniture") == model.OTHERFURNITURE
+    assert SCANNET20.from_nyu40(39) == 19
+    assert SCANNET20.from_nyu40(22) == SCANNET20.ignore_id == model.IGNORED
+
+
+def test_same_seed_gives_the_same_room() -> None:
+    first, second = (make_room(np.random.default_rng([1, 2])) for _ in range(2))
+    assert first.kind == second.kind and first.names == second.names
+    for a, b in zip(first.objects, second.objects, strict=True):
+        assert a.mesh.vertices.tobytes() == b.mesh.vertices.tobytes()
+        assert (a.label, a.instance, a.name, a.color) == (b.label, b.instance, b.name, b.color)
+
+
+def test_every_class_appears(rooms: list[Room]) -> None:
+    found = {thing.label for room in rooms for thing in room.objects}
+    assert found >= set(SCANNET20.ids)
+    assert found <= {*SCANNET20.ids, SCANNET20.ignore_id}
+
+
+def test_instances_have_one_name_and_one_label(rooms: list[Room]) -> None:
+    for room in rooms:
+        kinds: dict[int, tuple[int, str]] = {}
+        for thing in room.objects:
+            if thing.instance:
+                known = kinds.setdefault(thing.instance, (thing.label, thing.name))
+                assert known == (thing.label, thing.name)
+        assert sorted(kinds) == list(range(1, len(room.names)))
+
+
+def test_furniture_stands_on_the_floor(rooms: list[Room]) -> None:
+    standing = {model.BED, model.SOFA, model.DESK, model.TOILET, model.BATHTUB, model.REFRIGERATOR}
+    for room in rooms:
+        lowest: dict[tuple[int, str], float] = {}
+        for thing in room.objects:
+            if thing.label in standing:
+                key = (thing.instance, thing.name)
+                lowest[key] = min(lowest.get(key, 9.0), float(thing.bounds[0][2]))
+        assert all(-0.03 < z < 0.16 for z in lowest.values()), lowest
+
+
+def test_furniture_stays_inside_the_walls(rooms: list[Room]) -> None:
+    hung = {model.DOOR, model.WINDOW, model.WALL, model.FLOOR, model.IGNORED}
+    for room in rooms:
+        boxes = np.array(room.areas)
+        low, high = boxes[:, :2].min(0) - 0.2, boxes[:, 2:].max(0) + 0.2
+        for thing in room.objects:
+            if thing.label not in hung:
+                near, far = thing.bounds
+                assert (near[:2] > low).all() and (far[:2] < high).all(), thing.name
+                assert far[2] < room.height + 0.3, thing.name
+
+
+def test_rooms_are_furnished(rooms: list[Room]) -> None:
+    counts = [len(room.names) for room in rooms]
+    assert np.median(counts) > 40
+    assert min(counts) > 5
+
+
+@pytest.mark.parametrize("kind", sorted(catalogue.SIZES))
+def test_catalogue_pieces_fit_their_sizes(kind: str) -> None:
+    for seed in range(4):
+        piece = catalogue.make(kind, np.random.default_rng(seed))
+        assert piece.parts
+        own = [part.mesh.vertices for part in piece.parts if part.name == piece.name]
+        points = np.concatenate(own or [part.mesh.vertices for part in piece.parts])
+        assert np.isfinite(points).all()
+        reach = np.abs(points[:, :2]).max(0)
+        assert reach[0] < piece.w / 2 + 0.3 and reach[1] < piece.d / 2 + 0.3  # open drawers
+        assert points[:, 2].min() > -0.02
+
+
+def test_every_room_type_can_be_made() -> None:
+    for kind in ROOM_TYPES:
+        room = make_room(np.random.default_rng(3), kind)
+        assert room.kind == kind and len(room.objects) > 4

@@ -1,0 +1,134 @@
+"""The simulated depth camera: what it sees, what it cannot see, and what it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sas_ros.errors import SasError
+from sas_training.evaluation.labels import SCANNET20
+from sas_training.scenes.procedural import (
+    LabelledScan,
+    Room,
+    RoomObject,
+    RoomRays,
+    make_room,
+    render_view,
+    scan_room,
+    view_room,
+)
+from sas_training.scenes.procedural.dataset import read_scan, room_path, write_dataset
+from sas_training.scenes.procedural.model import FLOOR, TABLE, WALL
+from sas_training.scenes.procedural.primitives import box
+from sas_training.scenes.procedural.rays import pose_at
+
+
+def _box_room() -> Room:
+    """A 4 m x 4 m room with a table in its middle and a box behind a wall."""
+    walls = [
+        box(4.4, 0.2, 2.5, y=s * 2.1) if axis else box(0.2, 4.4, 2.5, x=s * 2.1)
+        for axis in (0, 1)
+        for s in (-1, 1)
+    ]
+    things = [RoomObject(mesh, WALL, 0, "wall", (200, 200, 200)) for mesh in walls]
+    things.append(RoomObject(box(4, 4, 0.1, z=-0.1), FLOOR, 0, "floor", (90, 90, 90)))
+    things.append(RoomObject(box(1.0, 1.0, 0.75), TABLE, 1, "table", (150, 90, 40)))
+    things.append(RoomObject(box(1.0, 1.0, 1.0, x=4.0), TABLE, 2, "hidden table", (1, 2, 3)))
+    blocked = np.array([[-0.5, -0.5, 0.5, 0.5, 0.0, 0.75]], np.float32)
+    return Room("test", tuple(things), ((-2.0, -2.0, 2.0, 2.0),), blocked, 2.5)
+
+
+ENGINES = ["numpy", "open3d"]
+
+
+def _rays(room: Room, engine: str) -> RoomRays:
+    if engine == "open3d":
+        try:
+            return RoomRays(room, engine)
+        except SasError as error:
+            pytest.skip(str(error))
+    return RoomRays(room, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_frame_has_the_right_depth(engine: str) -> None:
+    room = _box_room()
+    pose = pose_at(np.array([-1.5, 0.0, 0.5]), 0.0, 0.0)
+    depth, labels, instances = render_view(room, pose, 64, 48, rays=_rays(room, engine))
+    assert depth.shape == labels.shape == instances.shape == (48, 64)
+    assert depth[24, 32] == pytest.approx(1.0, abs=1e-3)  # the near side of the table
+    assert labels[24, 32] == TABLE and instances[24, 32] == 1
+    assert labels[0, 0] == WALL and instances[0, 0] == 0
+
+
+def test_both_engines_see_the_same() -> None:
+    room = make_room(np.random.default_rng(4), "bathroom")
+    frames = []
+    for engine in ENGINES:
+        pose = pose_at(np.array([0.0, 0.0, 1.5]), 0.7, -0.5)
+        frames.append(render_view(room, pose, 80, 60, rays=_rays(room, engine)))
+    assert np.mean(frames[0][1] == frames[1][1]) > 0.98
+    assert float(np.nanmedian(np.abs(frames[0][0] - frames[1][0]))) < 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scan_shows_surfaces_and_nothing_hidden(engine: str) -> None:
+    room = _box_room()
+    scan = scan_room(room, np.random.default_rng(0), rays=_rays(room, engine))
+    assert len(scan) > 5_000
+    assert not np.any(scan.instances == 2)  # behind the wall
+    # Nothing beyond the inner faces of the walls, but for noise and drift.
+    assert np.mean(np.abs(scan.points[:, :2]).max(1) > 2.12) < 0.01
+    # The floor is near zero and the table keeps its height.
+    assert abs(float(np.median(scan.points[scan.labels == FLOOR, 2]))) < 0.12
+    table = scan.points[scan.labels == TABLE]
+    assert float(np.percentile(table[:, 2], 95)) == pytest.approx(0.75, abs=0.14)
+    inside = (np.abs(table[:, :2]).max(1) < 0.4) & (table[:, 2] < 0.55)
+    assert inside.mean() < 0.02  # no inner or lower faces
+
+
+def _check(scan: LabelledScan, most: int) -> None:
+    assert 0 < len(scan) <= most
+    assert scan.points.dtype == np.float32 and np.isfinite(scan.points).all()
+    assert scan.labels.dtype == np.int64 and scan.instances.dtype == np.int32
+    assert scan.colors.dtype == np.uint8 and scan.colors.shape == scan.points.shape
+    assert set(np.unique(scan.labels)) <= {*SCANNET20.ids, SCANNET20.ignore_id}
+    assert 0 <= scan.instances.min() and scan.instances.max() < len(scan.names)
+
+
+def test_scans_of_a_furnished_room_are_valid_and_repeatable() -> None:
+    room = make_room(np.random.default_rng(8), "office")
+    rays = RoomRays(room)
+    scans = [scan_room(room, np.random.default_rng(1), rays=rays, most=20_000) for _ in range(2)]
+    _check(scans[0], 20_000)
+    assert scans[0].points.tobytes() == scans[1].points.tobytes()
+    assert scans[0].labels.tobytes() == scans[1].labels.tobytes()
+    view = view_room(room, np.random.default_rng(2), rays=rays)
+    _check(view, 20_000)
+
+
+def test_dataset_is_resumable_and_independent_of_the_workers(tmp_path: Path) -> None:
+    assert write_dataset(tmp_path / "a", 2, seed=11, workers=1) == 2
+    assert write_dataset(tmp_path / "b", 1, seed=11, workers=1) == 1
+    assert write_dataset(tmp_path / "b", 2, seed=11, workers=2) == 1
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.npz"))
+    assert len(files) >= 4
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert write_dataset(tmp_path / "a", 2, seed=11, workers=1) == 0
+    room_path(tmp_path / "a", 1).unlink()
+    assert write_dataset(tmp_path / "a", 2, seed=11, workers=1) == 1
+    _check(read_scan(room_path(tmp_path / "a", 1)), 60_000)
+
+
+def test_impossible_requests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SasError, match="1 or more"):
+        write_dataset(tmp_path, 0, seed=0)
+    with pytest.raises(SasError, match="no ray engine"):
+        RoomRays(_box_room(), "magic")
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(SasError, match="no scan of a generated room"):
+        read_scan(broken)
