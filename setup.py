@@ -39,7 +39,6 @@ TEST = [
     "colcon-common-extensions>=0.3",
     "hypothesis>=6.80",
     "mypy>=1.10",
-    "psutil>=5.9",
     "pytest>=8.2",
     "pyyaml>=5.4",
     "rosbags>=0.10",

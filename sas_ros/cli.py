@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from sas_ros import __version__
@@ -20,6 +20,25 @@ ROBOT_VERBS: dict[str, tuple[str, str]] = {
 """Verb -> (module with `configure(parser)` and `run(arguments) -> int`, one line of help)."""
 
 
+def make_parser(
+    verbs: Mapping[str, tuple[str, str]], chosen: str | None
+) -> argparse.ArgumentParser:
+    """The parser of all verbs, with the arguments of the chosen one only.
+
+    Only that verb's module is imported, so that `sas --help` stays quick.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sas", description="A point cloud in, labelled points and text queries out."
+    )
+    parser.add_argument("--version", action="version", version=f"sas_ros {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module_name, help_text) in verbs.items():
+        sub = subparsers.add_parser(name, help=help_text, description=help_text)
+        if name == chosen:
+            import_module(module_name).configure(sub)
+    return parser
+
+
 def main(
     verbs: Mapping[str, tuple[str, str]] = ROBOT_VERBS, argv: Sequence[str] | None = None
 ) -> int:
@@ -32,23 +51,12 @@ def main(
     # From --ros-args on, arguments are ROS's own, as everywhere in ROS 2.
     at = words.index("--ros-args") if "--ros-args" in words else len(words)
     arguments, ros_arguments = words[:at], words[at:]
-    parser = argparse.ArgumentParser(
-        prog="sas", description="A point cloud in, labelled points and text queries out."
-    )
-    parser.add_argument("--version", action="version", version=f"sas_ros {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    runners: dict[str, Callable[[argparse.Namespace], int]] = {}
-    for name, (module_name, help_text) in verbs.items():
-        sub = subparsers.add_parser(name, help=help_text, description=help_text)
-        if name == chosen:  # only this verb's module is imported: `sas --help` stays quick
-            module = import_module(module_name)
-            module.configure(sub)
-            runners[name] = module.run
-    parsed = parser.parse_args(arguments)
+    parsed = make_parser(verbs, chosen).parse_args(arguments)
     parsed.ros_arguments = ros_arguments
     try:
-        return runners[parsed.verb](parsed)
+        code: int = import_module(verbs[parsed.verb][0]).run(parsed)
+        return code
     except SasError as error:
         print(f"sas {parsed.verb}: {error}", file=sys.stderr)
         return 2

@@ -30,6 +30,10 @@ Vector = Sequence[float] | npt.NDArray[np.floating]
 
 _SNAP = 1e-6
 """Radians. An `up` this close to an axis is taken as the axis, so that grids stay aligned."""
+_LEVEL = math.radians(6.0)
+"""An optical frame whose planes say up within this of -y is level: closer than planes can tell."""
+_HEAD_PITCH = math.radians(60.0)
+"""A camera pitched further than this is not believed: the planes are walls or furniture."""
 _BODY_CONE = math.cos(math.radians(45.0))
 _DOWN_CONE = math.cos(math.radians(20.0))
 _CLEAR_YAW = 0.1
@@ -100,8 +104,10 @@ def resolve_up(cloud: Cloud, parameter: Vector | None = None, tf_up: Vector | No
         tf_up: (3,) the z axis of the inference frame in the cloud's frame at its stamp, or None.
 
     Returns:
-        Up with source "parameter", "tf", "frame name", "planes", or "assumed" where the cloud shows
-        no planes; a caller should warn about the last two.
+        Up with source "parameter", "tf", "frame name", "frame name and planes" (an optical frame
+        whose camera is pitched or rolled: the name says -y roughly, the planes say it exactly),
+        "planes", or "assumed" where the cloud shows no planes; a caller should warn about the last
+        two.
 
     Raises:
         SasError: `parameter` or `tf_up` is no direction.
@@ -110,7 +116,14 @@ def resolve_up(cloud: Cloud, parameter: Vector | None = None, tf_up: Vector | No
         return Up(unit_up(parameter), "parameter")
     if tf_up is not None:
         return Up(unit_up(tf_up), "tf")
-    return up_from_frame_name(cloud.header.frame_id) or estimate_up(cloud.points)
+    named = up_from_frame_name(cloud.header.frame_id)
+    seen = estimate_up(cloud.points)
+    if named is None:
+        return seen
+    angle = math.acos(float(np.clip(named.direction @ seen.direction, -1.0, 1.0)))
+    if seen.source == "planes" and _LEVEL < angle < _HEAD_PITCH:
+        return Up(seen.direction, "frame name and planes")
+    return named
 
 
 def canonical_yaw(points_up: npt.NDArray[np.floating]) -> float:

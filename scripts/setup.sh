@@ -281,22 +281,21 @@ install_interfaces() {
   key=$({ find msg cmake scripts/ros_libraries.py -type f -print0 | sort -z | xargs -0 sha256sum && cat requirements/ros.txt && echo "$PYTHON_VERSION $MODE"; } | hash_of)
   is_done interfaces "$key" && return
   say "Building the interface package sas_msgs"
-  local site options=()
+  local site options=("-DCMAKE_PROJECT_INCLUDE=$ROOT/cmake/drop_missing_include_dirs.cmake")
   site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   if [[ -z $ROS_PYTHON ]]; then
     export AMENT_PREFIX_PATH=$VENV
-    options=(-G Ninja "-DCMAKE_PREFIX_PATH=$VENV" "-DPython3_EXECUTABLE=$VENV/bin/python"
-      "-DCMAKE_PROJECT_INCLUDE=$ROOT/cmake/drop_missing_include_dirs.cmake")
+    options+=(-G Ninja "-DCMAKE_PREFIX_PATH=$VENV" "-DPython3_EXECUTABLE=$VENV/bin/python")
   else
     # The generators run under the interpreter (and the empy) they were installed for.
-    options=("-DPython3_EXECUTABLE=$ROS_PYTHON" "-DPYTHON_INSTALL_DIR=${site#"$VENV/"}")
+    options+=("-DPython3_EXECUTABLE=$ROS_PYTHON" "-DPYTHON_INSTALL_DIR=${site#"$VENV/"}")
   fi
   rm -rf "$build" "$site/sas_msgs" "$VENV"/share/sas_msgs "$VENV"/include/sas_msgs "$VENV"/lib/libsas_msgs__*
   {
     cmake -S msg -B "$build" "-DCMAKE_INSTALL_PREFIX=$VENV" -DBUILD_TESTING=OFF "${options[@]}" &&
       cmake --build "$build" --parallel && cmake --install "$build"
   } >"$LOG" 2>&1 </dev/null ||
-    fail "the interface package did not build: $(grep -iE 'error' "$LOG" | head -n1 | cut -c1-300). The whole output is in $LOG."
+    fail "the interface package did not build: $(grep -iE -A2 -m1 'error' "$LOG" | tr -s '\n ' ' ' | cut -c1-300). The whole output is in $LOG."
   if [[ -n $ROS_PYTHON ]]; then
     cp scripts/ros_libraries.py "$site/_sas_ros_libraries.py"
     echo "import _sas_ros_libraries" >"$site/sas_ros_libraries.pth"

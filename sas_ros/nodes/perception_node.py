@@ -130,7 +130,7 @@ class PerceptionNode(ManagedNode):
         self._worker = Worker(
             self._mailbox,
             self._frames.process,
-            self._frames.failed,
+            self._work_failed,
             idle=self._frames.refresh,
             max_rate=lambda: self._settings.max_rate,
         )
@@ -159,6 +159,11 @@ class PerceptionNode(ManagedNode):
             self._tf.destroy()
         self._model = self._outputs = self._frames = self._tf = None
         release_memory()
+
+    def _work_failed(self, arrival: Arrival | None, error: BaseException) -> None:
+        # Publishing fails when SIGINT has shut the context down under a working thread.
+        if self._frames is not None and self.context.ok():
+            self._frames.failed(arrival, error)
 
     # Callbacks of the executor thread.
 

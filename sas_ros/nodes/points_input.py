@@ -19,21 +19,19 @@ RELIABLE, BEST_EFFORT = "reliable", "best_effort"
 _TYPE = "sensor_msgs/msg/PointCloud2"
 
 
-def choose_reliability(preference: str, offered: Collection[str], current: str) -> str:
+def choose_reliability(preference: str, offered: Collection[str]) -> str:
     """The reliability to subscribe with.
 
     Args:
         preference: the parameter points_reliability.
         offered: reliability of every publisher there is.
-        current: what is subscribed now; kept while there is no publisher.
 
     A best-effort subscription matches everybody but loses large clouds of a publisher with default
-    transports, so `auto` is reliable unless somebody would not match.
+    transports, so `auto` is reliable unless somebody would not match; also while nobody publishes:
+    the first cloud of a reliable publisher then arrives, and a best-effort one makes itself known.
     """
     if preference != "auto":
         return preference
-    if not offered:
-        return current
     return RELIABLE if all(value == RELIABLE for value in offered) else BEST_EFFORT
 
 
@@ -65,7 +63,7 @@ class PointsInput:
         """Subscribe."""
         self._last = time.monotonic()
         publishers, _ = self._publishers()
-        self._reliability = choose_reliability(self._preference(), publishers, self._reliability)
+        self._reliability = choose_reliability(self._preference(), publishers)
         self._subscribe()
 
     def stop(self) -> None:
@@ -79,7 +77,7 @@ class PointsInput:
         if self._subscription is None:
             return
         publishers, _ = self._publishers()
-        reliability = choose_reliability(self._preference(), publishers, self._reliability)
+        reliability = choose_reliability(self._preference(), publishers)
         if reliability != self._reliability:
             self._node.get_logger().info(
                 f"Subscribing to {self.topic} {reliability.replace('_', ' ')} now, as its "

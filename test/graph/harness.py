@@ -123,7 +123,7 @@ class Probe:
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def until(self, done: Callable[[], Any], timeout: float = 20.0, what: str = "it") -> Any:
+    def until(self, done: Callable[[], Any], timeout: float = 60.0, what: str = "it") -> Any:
         """Spin until `done()` is true and return its value; fails after `timeout` seconds."""
         end = time.monotonic() + timeout
         while True:
@@ -194,7 +194,7 @@ class Probe:
         self.until(client.service_is_ready, START_SECONDS, f"the service {name}")
         return client.call_async(request)
 
-    def call(self, kind: Any, name: str, request: Any, timeout: float = 20.0) -> Any:
+    def call(self, kind: Any, name: str, request: Any, timeout: float = 60.0) -> Any:
         """Call a service and return the response."""
         future = self.call_async(kind, name, request)
         self.until(future.done, timeout, f"an answer of {name}")
@@ -212,12 +212,12 @@ class Probe:
         request = SetVocabulary.Request(labels=list(labels))
         return self.call(SetVocabulary, "set_vocabulary", request)
 
-    def process(self, cloud: Cloud, timeout: float = 20.0) -> Any:
+    def process(self, cloud: Cloud, timeout: float = 60.0) -> Any:
         """Publish a cloud and wait until a query is answered from it; returns that answer."""
         self.send(cloud)
         return self.await_source(cloud, timeout)
 
-    def await_source(self, cloud: Cloud, timeout: float = 20.0) -> Any:
+    def await_source(self, cloud: Cloud, timeout: float = 60.0) -> Any:
         """Ask until the answer comes from this cloud."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -233,7 +233,7 @@ class Probe:
         """Run a lifecycle transition by its id."""
         request = ChangeState.Request()
         request.transition.id = transition
-        return bool(self.call(ChangeState, f"{node}/change_state", request, 60.0).success)
+        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
 
     def state(self, node: str = "perception") -> str:
         """The lifecycle state's label."""
@@ -246,7 +246,7 @@ class Probe:
         return self.call(SetParameters, "perception/set_parameters", request).results[0]
 
     def diagnostics(
-        self, done: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 10.0
+        self, done: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 60.0
     ) -> dict[str, Any]:
         """The next report of this namespace's node for which `done` is true, by entry name."""
         received = self.listen(DiagnosticArray, "/diagnostics")

@@ -19,7 +19,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(module: str, *words: str, env: dict[str, str], timeout: float = 30.0) -> tuple[int, str]:
+def run(module: str, *words: str, env: dict[str, str], timeout: float = 60.0) -> tuple[int, str]:
     process = Process(module, words, env=env)
     return process.wait(timeout), process.output
 
@@ -67,6 +67,6 @@ def test_an_endless_best_effort_replay_streams_until_it_is_interrupted(
         stamps.add(probe.ask("chair").source.stamp.nanosec)
         return len(stamps) > 3
 
-    probe.until(three_clouds, 40.0, "three clouds")
+    probe.until(three_clouds, what="three clouds")
     assert process.interrupt() == 0, process.output
     assert "Traceback" not in process.output

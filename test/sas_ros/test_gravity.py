@@ -297,3 +297,24 @@ def test_yaw_of_real_rooms(test_data: Path) -> None:
                 canonical_yaw(level @ about_z(angle).T) - base - angle, math.pi / 2
             )
             assert abs(error) < math.radians(0.5), name
+
+
+@pytest.mark.parametrize("pitch", [0, 4, 20, 40])
+def test_a_pitched_optical_frame_is_levelled_by_its_planes(pitch: float) -> None:
+    """A name says -y; a camera that looks down at a floor and two walls says it better."""
+    rng = np.random.default_rng(0)
+    floor = np.c_[rng.uniform([-2, 0.5], [2, 4], (20_000, 2)), np.full(20_000, -1.2)]
+    back = np.c_[rng.uniform(-2, 2, 12_000), np.full(12_000, 4), rng.uniform(-1.2, 1, 12_000)]
+    side = np.c_[np.full(8_000, -2), rng.uniform(1, 4, 8_000), rng.uniform(-1.2, 1, 8_000)]
+    body = np.concatenate([floor, back, side]) + rng.normal(0, 0.002, (40_000, 3))  # y ahead, z up
+    optical = np.stack([body[:, 0], -body[:, 2], body[:, 1]], axis=1)
+    angle = np.radians(pitch)
+    c, s = np.cos(angle), np.sin(angle)
+    turned = optical @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T
+    up = resolve_up(Cloud(turned.astype(np.float32), header=SourceHeader(0, "cam_optical_frame")))
+    true = np.array([0, -c, -s])
+    error = np.degrees(np.arccos(np.clip(up.direction @ true, -1, 1)))
+    if pitch < 6:
+        assert up.source == "frame name" and up.direction.tolist() == [0, -1, 0]
+    else:
+        assert up.source == "frame name and planes" and error < 3

@@ -64,12 +64,14 @@ def view_room(
     rays = rays or RoomRays(room)
     width, height = 320, 240
     fov = np.radians(between(rng, 55.0, 72.0))
-    for _ in range(4):  # a frame full of one near wall teaches nothing
-        view = random_view(room, rng) if pose is None else pose
-        hits = rays.look(view[None], width, height, fov)
-        sight = hits.distance[hits.thing >= 0]
-        if pose is not None or (len(sight) and float(np.median(sight)) > 1.2):
+    view = random_view(room, rng) if pose is None else np.asarray(pose)
+    for _ in range(4 if pose is None else 0):  # a frame full of one near wall teaches nothing
+        glance = rays.look(view[None], 24, 18, fov)
+        sight = glance.distance[glance.thing >= 0]
+        if len(sight) and float(np.median(sight)) > 1.2:
             break
+        view = random_view(room, rng)
+    hits = rays.look(view[None], width, height, fov)
     sensor = Sensor(far=between(rng, 4.0, 8.0), noise=between(rng, 0.0008, 0.003))
     distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
     rows = np.flatnonzero(valid)

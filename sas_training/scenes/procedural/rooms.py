@@ -193,11 +193,11 @@ ROOM_TYPES: dict[str, RoomType] = {
 def _fill(p: Placer, cell: Cell, share: float) -> None:
     """Add furniture of the room's extras until it covers a share of the floor."""
     extras = ROOM_TYPES[cell.kind].extras
-    for _ in range(90):
-        if p.filled(cell) >= share:
-            break
+    failures = 0
+    while failures < 20 and p.filled(cell) < share:
         if chance(p.rng, 0.22):
-            p.against(cell, clutter.choose(p.rng, clutter.LARGE)(p.rng), gap=(0.0, 0.2), turn=0.15)
+            large = clutter.choose(p.rng, clutter.LARGE)(p.rng)
+            failures += p.against(cell, large, gap=(0.0, 0.2), turn=0.15) is None
             continue
         name = one_of(p.rng, *extras)
         if chance(p.rng, 0.1) and p.in_corner(cell, name) is not None:
@@ -216,7 +216,9 @@ def _fill(p: Placer, cell: Cell, share: float) -> None:
             placed = p.inside(cell, name, tries=10, margin=0.04, anywhere=seat)
         else:
             placed = p.against(cell, name, tries=12)
-        if placed is not None and placed.piece.label in (DESK, TABLE) and placed.piece.h > 0.6:
+        if placed is None:
+            failures += 1
+        elif placed.piece.label in (DESK, TABLE) and placed.piece.h > 0.6:
             chairs_round(
                 p, cell, placed, one_of(p.rng, "chair", "office chair", "stool", "chair"), 0.5
             )
@@ -262,9 +264,9 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
     recipe = ROOM_TYPES[kind]
     count = int(rng.choice(3, p=(0.62, 0.3, 0.08))) if recipe.annexes else 0
     annexes = tuple(recipe.annexes[int(rng.integers(len(recipe.annexes)))] for _ in range(count))
-    plan = draw_plan(
-        rng, kind, (0.88 * between(rng, *recipe.w), 0.9 * between(rng, *recipe.d)), annexes
-    )
+    scale = between(rng, 0.88, 1.3)
+    size = (scale * between(rng, *recipe.w), scale * between(rng, *recipe.d))
+    plan = draw_plan(rng, kind, size, annexes)
     placer = Placer(rng, plan)
     main = plan.cells[0]
     shell.add_inner_doors(placer, main)
@@ -284,7 +286,7 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
             shell.add_free_curtain(placer, cell)
     for cell in plan.cells:
         ROOM_TYPES[cell.kind].furnish(placer, cell)
-        _fill(placer, cell, between(rng, 0.42, 0.85))
+        _fill(placer, cell, between(rng, 0.45, 0.9))
         _hang_pictures(placer, cell)
     placer.clutter_all(between(rng, 1.3, 4.0))
     for cell in plan.cells:
