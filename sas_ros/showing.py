@@ -53,7 +53,7 @@ def answer_picture(
     Args:
         cloud: the cloud that was asked.
         up: (3,) unit.
-        text: what was asked; heads the legend.
+        text: what was asked; shown where nothing was found.
         found: per object the indices of its points and its box, best first.
     """
     grey = np.full((len(cloud.points), 3), 150, dtype=np.uint8)
@@ -67,7 +67,7 @@ def answer_picture(
         grey[indices] = color
         boxes.append(Box(box.center, box.rotation, box.size, color, box.label))
         if number < len(FOUND_COLORS):
-            legend.append((f"{text} {box.label}".strip(), color))
+            legend.append((box.label, color))
     if not found:
         legend.append((f"no {text}", (150, 150, 150)))
     shown = cloud.valid

@@ -157,7 +157,7 @@ def draw_pictures(
                     rotation=quaternion_to_matrix(item["orientation_xyzw"]),
                     size=np.array(item["size"]),
                     color=(255, 255, 255),
-                    label=f"{item['score']:.2f}",
+                    label=f"{question.text} {item['score']:.2f}",
                 ),
             )
             for item in question.found
@@ -257,7 +257,8 @@ def _run(
 ) -> str:
     """Run one command to its end; a process it needs that dies meanwhile ends it with a sentence.
 
-    Returns its standard output. Exit code 1 is a verb's own "no" and no failure.
+    Returns its standard output. A command that printed its answer has not failed, whatever its exit
+    code says about the answer.
     """
     errors = logs / f"{arguments[0]}.log"
     with open(errors, "wb") as file, tempfile.TemporaryFile() as out:
@@ -279,7 +280,7 @@ def _run(
                 process.wait()
         out.seek(0)
         text = out.read().decode()
-    if code not in (0, 1):
+    if code and not text:
         notes = [f"`sas {arguments[0]}` failed: {_tail(errors)}"]
         notes += [f"The log of the node: {_tail(needed[0].log_path)}"]  # type: ignore[attr-defined]
         raise SasError("\n".join(notes))
