@@ -30,6 +30,8 @@ Vector = Sequence[float] | npt.NDArray[np.floating]
 
 _SNAP = 1e-6
 """Radians. An `up` this close to an axis is taken as the axis, so that grids stay aligned."""
+_AXIS = math.radians(3.0)
+"""Up estimated this close to an axis is taken as the axis."""
 _LEVEL = math.radians(6.0)
 """An optical frame whose planes say up within this of -y is level: closer than planes can tell."""
 _HEAD_PITCH = math.radians(60.0)
@@ -119,11 +121,22 @@ def resolve_up(cloud: Cloud, parameter: Vector | None = None, tf_up: Vector | No
     named = up_from_frame_name(cloud.header.frame_id)
     seen = estimate_up(cloud.points)
     if named is None:
-        return seen
+        return Up(_on_axis(seen.direction), seen.source)
     angle = math.acos(float(np.clip(named.direction @ seen.direction, -1.0, 1.0)))
     if seen.source == "planes" and _LEVEL < angle < _HEAD_PITCH:
         return Up(seen.direction, "frame name and planes")
     return named
+
+
+def _on_axis(direction: Float64Array) -> Float64Array:
+    """The nearest axis where it is nearer than planes can tell: scans are mostly saved level, and
+    the same room must not be seen half a voxel differently for an error of one degree."""
+    axis = int(np.abs(direction).argmax())
+    if abs(direction[axis]) < math.cos(_AXIS):
+        return direction
+    exact = np.zeros(3)
+    exact[axis] = math.copysign(1.0, direction[axis])
+    return exact
 
 
 def canonical_yaw(points_up: npt.NDArray[np.floating]) -> float:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 PROFILE = "fastdds_large_clouds.xml"
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""The first is read by Fast DDS 3 (Kilted), the second by Fast DDS 2 (Humble, Jazzy)."""
+"""The first is read by Fast DDS 3 (Kilted and newer), which warns about the second."""
+
+_FAST_DDS_2 = ("foxy", "galactic", "humble", "iron", "jazzy")
 
 NEEDED_BYTES = 192 * 2**20
 """Free shared memory for the profile: a segment of 64 MB for each of three participants."""
@@ -54,8 +56,8 @@ def use_large_cloud_profile(
             f"needs {NEEDED_BYTES // 2**20} MB, so the middleware's defaults are used; best-effort "
             "clouds above 0.5 MB may be lost (in a container raise --shm-size)."
         )
-    for variable in VARIABLES:
-        environment[variable] = str(profile)
+    older = environment.get("ROS_DISTRO", "") in _FAST_DDS_2
+    environment[VARIABLES[1] if older else VARIABLES[0]] = str(profile)
     return f"Transport: large clouds go through shared memory ({profile.name})."
 
 

@@ -318,3 +318,16 @@ def test_a_pitched_optical_frame_is_levelled_by_its_planes(pitch: float) -> None
         assert up.source == "frame name" and up.direction.tolist() == [0, -1, 0]
     else:
         assert up.source == "frame name and planes" and error < 3
+
+
+@pytest.mark.parametrize(("tilt", "level"), [(0.0, True), (1.5, True), (8.0, False)])
+def test_an_estimate_close_to_an_axis_is_the_axis(tilt: float, level: bool) -> None:
+    rng = np.random.default_rng(0)
+    floor = np.c_[rng.uniform(0, 4, (20_000, 2)), np.zeros(20_000)]
+    wall = np.c_[rng.uniform(0, 4, 15_000), np.zeros(15_000), rng.uniform(0, 2.4, 15_000)]
+    points = np.concatenate([floor, wall]) + rng.normal(0, 0.003, (35_000, 3))
+    c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    turned = points @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T
+    up = resolve_up(Cloud(turned.astype(np.float32)))
+    assert up.source == "planes"
+    assert (up.direction.tolist() == [0, 0, 1]) == level

@@ -132,7 +132,10 @@ def test_the_profile_is_used_where_shared_memory_is_large_enough(
     )
     environment: dict[str, str] = {}
     assert "shared memory" in use_large_cloud_profile(environment, shared_memory=tmp_path)
-    assert environment == dict.fromkeys(VARIABLES, str(profile))
+    assert environment == {VARIABLES[0]: str(profile)}
+    environment = {"ROS_DISTRO": "jazzy"}
+    assert "shared memory" in use_large_cloud_profile(environment, shared_memory=tmp_path)
+    assert environment[VARIABLES[1]] == str(profile)
     environment, free[0] = {}, NEEDED_BYTES - 1
     assert "--shm-size" in use_large_cloud_profile(environment, shared_memory=tmp_path)
     assert environment == {}

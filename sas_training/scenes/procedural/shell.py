@@ -33,13 +33,13 @@ def add_door(placer: Placer, cell: Cell, leads_out: bool = True) -> None:
     side, along = cut
     _hang_door(placer, side, along, w, h)
     if leads_out:
-        deep = between(rng, 0.9, 1.6)
+        deep = between(rng, 0.5, 1.2)
         yaw = side.yaw
         x, y = side.at(along, -wall - deep / 2)
-        floor = box(w + 0.8, deep, 0.02, z=-0.02).turned(yaw).moved(x, y)
+        floor = box(w + 0.4, deep, 0.02, z=-0.02).turned(yaw).moved(x, y)
         placer.structure(floor, FLOOR, "floor", (150, 140, 130))
         x, y = side.at(along, -wall - deep)
-        back = box(w + 0.8, 0.05, placer.plan.height, 0, -0.025).turned(yaw).moved(x, y)
+        back = box(w + 0.4, 0.05, placer.plan.height, 0, -0.025).turned(yaw).moved(x, y)
         placer.structure(back, WALL, "wall", (205, 200, 190))
 
 
