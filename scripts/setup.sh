@@ -91,7 +91,9 @@ find_python() {
       return
     fi
   done
-  fail "no Python 3.11, 3.12 or 3.13 found ($(python3 --version 2>&1 || echo 'no python3 at all')). Install one, or name one: make $PROFILE PYTHON=/path/to/python3.12"
+  local here
+  here=$(python3 --version 2>/dev/null) || here="no python3 at all"
+  fail "no Python 3.11, 3.12 or 3.13 found ($here). Install one, or name one: make $PROFILE PYTHON=/path/to/python3.12"
 }
 
 # ---------------------------------------------------------------------------------------------------- system packages
@@ -156,7 +158,7 @@ announce_downloads() {
   local rest=$REST_MB versions wanted size=public
   [[ $PROFILE == test ]] && rest=$((rest + TEST_MB))
   wanted=$(sed -n 's/^torch==//p' requirements/base.txt)
-  versions=$("$VENV/bin/python" -m pip index versions torch 2>"$LOG" </dev/null) ||
+  versions=$("$VENV/bin/python" -m pip index versions torch --retries 2 2>"$LOG" </dev/null) ||
     { grep -qiE 'Connection|timed out|resolution' "$LOG" && explain_pip_failure; }
   if [[ $versions == *" $wanted+cpu"* ]]; then size=cpu; fi
   if [[ $size == cpu ]]; then
@@ -290,10 +292,12 @@ install_interfaces() {
     # The generators run under the interpreter (and the empy) they were installed for.
     options+=("-DPython3_EXECUTABLE=$ROS_PYTHON" "-DPYTHON_INSTALL_DIR=${site#"$VENV/"}")
   fi
-  rm -rf "$build" "$site/sas_msgs" "$VENV"/share/sas_msgs "$VENV"/include/sas_msgs "$VENV"/lib/libsas_msgs__*
+  rm -rf "$build"
   {
     cmake -S msg -B "$build" "-DCMAKE_INSTALL_PREFIX=$VENV" -DBUILD_TESTING=OFF "${options[@]}" &&
-      cmake --build "$build" --parallel && cmake --install "$build"
+      cmake --build "$build" --parallel &&
+      rm -rf "$site/sas_msgs" "$VENV"/share/sas_msgs "$VENV"/include/sas_msgs "$VENV"/lib/libsas_msgs__* &&
+      cmake --install "$build"
   } >"$LOG" 2>&1 </dev/null ||
     fail "the interface package did not build: $(grep -iE -A2 -m1 'error' "$LOG" | tr -s '\n ' ' ' | cut -c1-300). The whole output is in $LOG."
   if [[ -n $ROS_PYTHON ]]; then

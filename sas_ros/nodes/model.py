@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sas_ros.errors import SasError
 from sas_ros.language.encoder import CachedEncoder, check_encoder, encoder_available, load_encoder
@@ -19,6 +21,9 @@ from sas_ros.nodes.words import Words, words_for
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.locate import find_student
+
+
+_OWN_CHOICE = torch.get_num_threads()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +49,7 @@ def load_model(
     Raises:
         SasError: the student, its encoder or a label cannot be used; says why.
     """
-    import torch
-
-    if parameters.threads:
-        torch.set_num_threads(parameters.threads)
+    use_threads(student_threads(parameters))
     path = find_student(parameters.student)
     bundle = StudentBundle.load(path)
     segmenter = Segmenter(bundle, device=parameters.device, votes=parameters.votes)
@@ -61,6 +63,7 @@ def load_model(
         capacity=parameters.text_queue,
         known=bundle.vocabulary,
         no_encoder=why_none,
+        prepare=lambda: use_threads(1),
     )
     vocabulary = first_vocabulary(bundle, parameters.labels, text, encoder)
     vocabulary = replace(vocabulary, version=max(last_version + 1, vocabulary.version))
@@ -120,12 +123,22 @@ def first_vocabulary(
     return extend(bundle.vocabulary, bundle.vocabulary, labels, np.stack(rows))
 
 
+def student_threads(parameters: PerceptionParameters) -> int:
+    """CPU threads of the student: the parameter, or what PyTorch chose for this process."""
+    return parameters.threads or _OWN_CHOICE
+
+
+def use_threads(count: int) -> None:
+    """Let PyTorch use `count` CPU threads in the calling thread.
+
+    The student gets them all; queries and text get one each. An operation spread over threads waits
+    for the slowest of them, and that one waits for a core which the student is using.
+    """
+    torch.set_num_threads(count)
+
+
 def release_memory() -> None:
     """Give back what allocators keep, after a student was let go."""
-    import gc
-
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -23,7 +23,7 @@ from sas_ros.nodes.frames import Arrival, FrameProcessor
 from sas_ros.nodes.lifecycle import ManagedNode
 from sas_ros.nodes.log import ThrottledLog, describe
 from sas_ros.nodes.mailbox import Mailbox
-from sas_ros.nodes.model import Model, load_model, release_memory
+from sas_ros.nodes.model import Model, load_model, release_memory, student_threads, use_threads
 from sas_ros.nodes.outputs import Publishers, reliable
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.points_input import PointsInput
@@ -38,8 +38,11 @@ from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.nodes.worker import Worker
 
 NODE_NAME = "perception"
-STOP_SECONDS = 2.0
+STOP_SECONDS = 1.0
 """How long leaving the active state waits for the cloud that is being worked on."""
+
+FINISH_SECONDS = 60.0
+"""How long activating again waits for it: two clouds at once would need twice the memory."""
 
 
 class PerceptionNode(ManagedNode):
@@ -62,6 +65,7 @@ class PerceptionNode(ManagedNode):
         self._tf: Any = None
         self._mailbox: Mailbox[Arrival] = Mailbox()
         self._worker: Worker[Arrival] | None = None
+        self._retired: Worker[Arrival] | None = None
         self._label_version = 0
         self._last_stamp = 0
         self._desk = Desk(
@@ -126,6 +130,8 @@ class PerceptionNode(ManagedNode):
 
     def begin(self) -> None:
         assert self._frames is not None
+        if self._retired is not None:
+            self._retired.stop(FINISH_SECONDS)
         self._mailbox = Mailbox()
         self._worker = Worker(
             self._mailbox,
@@ -133,8 +139,10 @@ class PerceptionNode(ManagedNode):
             self._work_failed,
             idle=self._frames.refresh,
             max_rate=lambda: self._settings.max_rate,
+            prepare=lambda: use_threads(student_threads(self._settings)),
         )
         self._worker.start()
+        use_threads(1)  # this thread answers queries
         self._desk.active = True
         self._input.start()
 
@@ -144,7 +152,7 @@ class PerceptionNode(ManagedNode):
         if self._worker is not None:
             if self._worker.stop(STOP_SECONDS) is not None:
                 self._tally.drop("inactive")
-            self._worker = None
+            self._retired, self._worker = self._worker, None
         self._memory.forget()
 
     def tear_down(self) -> None:
@@ -257,9 +265,8 @@ class PerceptionNode(ManagedNode):
 
     def close(self) -> bool:
         """Stop the threads; False when the worker is still in the middle of a cloud."""
-        worker = self._worker
         self.tear_down()
-        return worker is None or not worker.alive
+        return self._retired is None or not self._retired.alive
 
 
 def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:

@@ -41,6 +41,7 @@ class TextWorker:
         capacity: jobs that may wait; one more is refused.
         known: words that need no encoder, the student's own vocabulary.
         no_encoder: sentence that says why there is no encoder, used where text is refused.
+        prepare: called once in the thread, before the first text.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class TextWorker:
         capacity: int,
         known: Vocabulary,
         no_encoder: str = "",
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._encoder = encoder
         self._prompt = prompt
         self._capacity = capacity
         self._known = known
         self._no_encoder = no_encoder
+        self._prepare = prepare
         self._jobs: deque[_Job] = deque()
         self._current: _Job | None = None
         self._closed = False
@@ -155,6 +158,7 @@ class TextWorker:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        self._prepare()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._jobs) or self._closed)

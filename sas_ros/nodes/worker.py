@@ -22,6 +22,7 @@ class Worker(Generic[Item]):
             goes on with the next item.
         idle: called after a nudge of the mailbox.
         max_rate: items started per second at most; 0 is no limit.
+        prepare: called once in the thread, before the first item.
         name: of the thread, for stack dumps.
     """
 
@@ -33,6 +34,7 @@ class Worker(Generic[Item]):
         *,
         idle: Callable[[], None] | None = None,
         max_rate: Callable[[], float] = lambda: 0.0,
+        prepare: Callable[[], None] = lambda: None,
         name: str = "perception",
     ) -> None:
         self._mailbox = mailbox
@@ -40,6 +42,7 @@ class Worker(Generic[Item]):
         self._failed = failed
         self._idle = idle
         self._max_rate = max_rate
+        self._prepare = prepare
         self._name = name
         self._thread: threading.Thread | None = None
         self._busy = threading.Event()
@@ -81,6 +84,7 @@ class Worker(Generic[Item]):
         return left_over
 
     def _run(self) -> None:
+        self._prepare()
         not_before = 0.0
         while not self._mailbox.closed:
             item = self._mailbox.take(not_before)

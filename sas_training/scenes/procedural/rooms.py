@@ -172,7 +172,7 @@ ROOM_TYPES: dict[str, RoomType] = {
         0.2,
     ),
     "bathroom": RoomType(
-        1.1, (1.6, 2.7), (1.8, 3.1), arrange.bath, ("corridor", "bedroom"), BATH_EXTRAS, 0.1
+        1.5, (1.6, 2.7), (1.8, 3.1), arrange.bath, ("corridor", "bedroom"), BATH_EXTRAS, 0.1
     ),
     "studio": RoomType(
         1.2, (3.6, 5.6), (4.0, 6.2), arrange.studio, ("bathroom", "corridor"), BEDROOM_EXTRAS, 0.7

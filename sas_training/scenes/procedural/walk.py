@@ -54,7 +54,7 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     """
     room, count = rays.room, int(rng.integers(22, 49))
     stands = _stands(room, rng, 40, (1.2, 1.75), 0.2)
-    steep, tries = between(rng, -0.75, -0.4), 220
+    steep, tries = between(rng, -0.7, -0.3), 220
     poses = np.stack(
         [
             pose_at(
@@ -76,7 +76,7 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     np.add.at(seen, (np.flatnonzero(good) // each, cell), 1.0)
     # Nobody scans the upper walls with care.
     height = (codes % 1000) * 0.3 - 50.0 if len(codes) else np.zeros(1)
-    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.0, 2.2) - height) / 0.9, 0.05, 1.0)
+    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.2, 2.5) - height) / 0.9, 0.05, 1.0)
     if chance(rng, 0.3):  # a hasty scan: some parts are of no interest
         wanted[rng.random(len(wanted)) < between(rng, 0.1, 0.4)] = 0.5
     chosen: list[int] = []
