@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_ros.nodes.private_graph import use_private_graph
 
 DEMO_SEED = 20_261
 """Rooms for training and validation come from other seeds: the student never saw this one."""
@@ -88,7 +89,8 @@ def run_demo(
         points = len(read_scan(scan).points)
         print(f"1. Taking the scan {scan}: {points} points.", flush=True)
         words = ["chair", "table", "sofa", "elephant"]
-    environment = _environment()
+    environment = dict(os.environ)
+    use_private_graph(environment)
     label_file = output / "labeled_points.ply"
     logs = output / "logs"
     logs.mkdir(exist_ok=True)
@@ -201,15 +203,6 @@ def _print_table(asked: Sequence[Asked], *, with_truth: bool) -> None:
             print(f"    at ({center}) m, size {size} m, score {item['score']:.2f}")
         if answer["message"]:
             print(f"    {answer['message']}")
-
-
-def _environment() -> dict[str, str]:
-    """The user's environment; a ROS domain of its own unless one was chosen, this host only."""
-    environment = dict(os.environ)
-    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sas-demo-log-"))
-    return environment
 
 
 def _command(arguments: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sas_ros.errors import SasError
+from sas_ros.nodes.private_graph import use_private_graph
 from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.observation import Cloud
 
@@ -41,9 +42,7 @@ def bench_node(
     Raises:
         SasError: the node did not come up or did not answer.
     """
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sas-bench-log-"))
+    use_private_graph(os.environ)
     command = [sys.executable, "-m", "sas_ros.nodes.perception_node", "--ros-args"]
     command += ["-r", "__ns:=/sas", "-p", f"student:={student}", "-p", f"up:='{up}'"]
     with tempfile.NamedTemporaryFile(suffix=".log") as log:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+
 from sas_ros.clouds import read_cloud
 from sas_ros.errors import SasError
 from sas_ros.gravity import resolve_up
 from sas_ros.instances import ObjectInstance, label_instances
 from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.nodes.device import OwnStream
 from sas_ros.nodes.log import describe
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.results import INSTANCES, LABELLED, VISUAL, Outputs, spread
@@ -29,6 +32,9 @@ UpFromTf = Callable[[SourceHeader, float], Float64Array | None]
 
 class SceneSegmenter(Protocol):
     """What the worker needs of `sas_ros.segmenter.Segmenter`."""
+
+    @property
+    def device(self) -> torch.device: ...
 
     def segment(self, cloud: Cloud, up: Up) -> SceneFeatures: ...
 
@@ -77,6 +83,7 @@ class FrameProcessor:
         self._up_from_tf = up_from_tf
         self._parameters, self._now, self._log = shared.parameters, shared.now, shared.log
         self._memory, self._tally, self._latencies = shared.memory, shared.tally, shared.latencies
+        self._stream = OwnStream(segmenter.device)
         self.last_up: Up | None = None
 
     def process(self, arrival: Arrival) -> None:
@@ -127,7 +134,7 @@ class FrameProcessor:
             )
         with self._latencies.stage("up"):
             up = self._up(cloud, parameters)
-        with self._latencies.stage("student"):
+        with self._latencies.stage("student"), self._stream.work():
             scene = self._segment(cloud, up)
         snapshot = self._memory.install(cloud, scene, arrival.epoch)
         if snapshot is None:
@@ -199,7 +206,7 @@ class FrameProcessor:
             return
         vocabulary = words.labels
         cloud, scene = snapshot.cloud, snapshot.scene
-        with self._latencies.stage("label"):
+        with self._latencies.stage("label"), self._stream.work():
             elements = words.to_labels(self._segmenter.label(scene, words.competing))
         found: Sequence[ObjectInstance] = ()
         if LABELLED in wanted or INSTANCES in wanted:

@@ -22,7 +22,6 @@ from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.locate import find_student
 
-
 _OWN_CHOICE = torch.get_num_threads()
 
 

@@ -74,7 +74,12 @@ class PerceptionNode(ManagedNode):
             target_changed=lambda: self._mailbox.nudge(),
             vocabulary_changed=self._announce,
         )
-        self._input = PointsInput(self, self._arrived, lambda: self._settings.points_reliability)
+        self._input = PointsInput(
+            self,
+            self._arrived,
+            preference=lambda: self._settings.points_reliability,
+            changed=self._housekeeping,
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", reliable(5))
         # Services exist in every state, so that a client learns NOT_ACTIVE instead of waiting.
         # Reentrant: a query that waits for the text encoder must not hold up the next one.
@@ -87,7 +92,8 @@ class PerceptionNode(ManagedNode):
         self.create_timer(1.0, self._report, clock=steady)
         self.create_timer(0.25, self._housekeeping, clock=steady)
         self.add_on_set_parameters_callback(self._check_parameters)
-        if hasattr(self, "add_post_set_parameters_callback"):  # not in Humble
+        self._poll_parameters = not hasattr(self, "add_post_set_parameters_callback")  # Humble
+        if not self._poll_parameters:
             self.add_post_set_parameters_callback(lambda _: self._read_parameters())
         backwards = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
@@ -218,7 +224,8 @@ class PerceptionNode(ManagedNode):
 
     def _housekeeping(self) -> None:
         try:
-            self._read_parameters()
+            if self._poll_parameters:
+                self._read_parameters()
             self._input.follow_publishers()
             if self._model is not None:
                 self._model.text.expire()
@@ -237,6 +244,7 @@ class PerceptionNode(ManagedNode):
                 device=str(model.segmenter.device) if model else "none",
                 text_encoder=model.text.encoder_name if model else "none",
                 text_waiting=model.text.waiting if model else 0,
+                busy_for=worker.busy_for if worker else 0.0,
                 worker_restarts=worker.restarts if worker else 0,
                 up=frames.last_up if frames else None,
                 transport=self._transport_note,

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sas_ros.nodes.diagnostics import InputState
 
@@ -42,10 +46,15 @@ class PointsInput:
         node: owner of the subscription.
         arrived: called with every message.
         preference: gives the parameter points_reliability.
+        changed: called when publishers may want another reliability; calls `follow_publishers`.
     """
 
     def __init__(
-        self, node: Node, arrived: Callable[[PointCloud2], None], preference: Callable[[], str]
+        self,
+        node: Node,
+        arrived: Callable[[PointCloud2], None],
+        preference: Callable[[], str],
+        changed: Callable[[], None],
     ) -> None:
         self._node = node
         self._arrived = arrived
@@ -56,7 +65,7 @@ class PointsInput:
         self._lost = 0
         self._last = 0.0
         # Subscriptions must not be replaced inside their own event callback.
-        self._recheck = node.create_guard_condition(self.follow_publishers)
+        self._recheck = node.create_guard_condition(changed)
         self.topic = node.resolve_topic_name(POINTS)
 
     def start(self) -> None:

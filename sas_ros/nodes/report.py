@@ -30,6 +30,7 @@ class NodeState:
         lifecycle: label of the lifecycle state.
         student, device, text_encoder: names, or "none".
         text_waiting: requests that wait for the text encoder.
+        busy_for: seconds since the cloud in work was begun; 0 when there is none.
         worker_restarts: how often the worker thread had to be started again.
         up: the direction used last, or None.
         transport: sentence about the middleware profile.
@@ -40,6 +41,7 @@ class NodeState:
     device: str = "none"
     text_encoder: str = "none"
     text_waiting: int = 0
+    busy_for: float = 0.0
     worker_restarts: int = 0
     up: Up | None = None
     transport: str = ""
@@ -67,6 +69,9 @@ def _student(state: NodeState, latencies: Latencies, parameters: PerceptionParam
         level, message = Level.WARN, f"The node is {state.lifecycle}, not active."
     elif state.worker_restarts:
         level, message = Level.ERROR, "The worker thread died and was started again; see the log."
+    elif state.busy_for > max(5.0 * parameters.latency_limit, 10.0):
+        level = Level.WARN
+        message = f"One cloud has been in work for {state.busy_for:.0f} s; crop or thin the clouds."
     elif median is not None and median > parameters.latency_limit * 1e3:
         level = Level.WARN
         message = (
@@ -77,6 +82,7 @@ def _student(state: NodeState, latencies: Latencies, parameters: PerceptionParam
         "lifecycle": state.lifecycle,
         "student": state.student,
         "device": state.device,
+        "busy_s": f"{state.busy_for:.1f}",
         "worker_restarts": str(state.worker_restarts),
         "memory_rss_mb": f"{resident_megabytes():.0f}",
         **_gpu_memory(state.device),

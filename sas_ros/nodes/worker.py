@@ -45,13 +45,14 @@ class Worker(Generic[Item]):
         self._prepare = prepare
         self._name = name
         self._thread: threading.Thread | None = None
-        self._busy = threading.Event()
+        self._busy_since: float | None = None
         self.restarts = 0
 
     @property
-    def busy(self) -> bool:
-        """Whether an item is being worked on."""
-        return self._busy.is_set()
+    def busy_for(self) -> float:
+        """Seconds since the item in work was begun; 0 when there is none."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
 
     @property
     def alive(self) -> bool:
@@ -68,7 +69,7 @@ class Worker(Generic[Item]):
         if self._thread is None or self._thread.is_alive() or self._mailbox.closed:
             return False
         self.restarts += 1
-        self._busy.clear()
+        self._busy_since = None
         self.start()
         return True
 
@@ -95,7 +96,7 @@ class Worker(Generic[Item]):
             del item  # let go of the cloud before waiting for the next one
 
     def _step(self, item: Item | None) -> None:
-        self._busy.set()
+        self._busy_since = time.monotonic()
         try:
             if item is not None:
                 self._process(item)
@@ -104,4 +105,4 @@ class Worker(Generic[Item]):
         except Exception as error:  # one bad cloud costs one frame, not the thread
             self._failed(item, error)
         finally:
-            self._busy.clear()
+            self._busy_since = None

@@ -88,7 +88,8 @@ def camera_frame(seed: int = 0) -> Cloud:
     """An organised 640 x 480 cloud of a generated room as a depth camera sees it: optical frame,
     metres, NaN where nothing is measured."""
     from sas_training.scenes.procedural import make_room, render_view
-    from sas_training.scenes.procedural.camera import pixel_rays, random_view
+    from sas_training.scenes.procedural.rays import pixel_rays
+    from sas_training.scenes.procedural.walk import random_view
 
     rng = np.random.default_rng((77, seed))
     room = make_room(rng)

@@ -68,6 +68,8 @@ class Outputs:
 class ByHeight:
     """A segmenter for tests: one element per point; z < 0.1 is floor, y > 0 chair, else table."""
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         self.trouble: Callable[[], None] = lambda: None
         self.ups: list[Up] = []

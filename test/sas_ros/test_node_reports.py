@@ -21,8 +21,11 @@ from sas_ros.nodes.diagnostics import (
     resident_megabytes,
 )
 from sas_ros.nodes.log import ThrottledLog
+from sas_ros.nodes.parameters import PerceptionParameters
+from sas_ros.nodes.report import NodeState, make_report
+from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.transport import NEEDED_BYTES, VARIABLES, find_config, use_large_cloud_profile
-from sas_ros.observation import SourceHeader
+from sas_ros.observation import SourceHeader, Up
 
 
 def test_the_tally_always_adds_up() -> None:
@@ -89,6 +92,45 @@ def test_silence_names_the_topic_and_what_is_missing(
     assert status.level == level
     assert all(word in status.message for word in words)
     assert status.values["received"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "word"),
+    [
+        ({}, Level.OK, "tiny on cpu"),
+        ({"lifecycle": "inactive"}, Level.WARN, "not active"),
+        ({"worker_restarts": 1}, Level.ERROR, "died"),
+        ({"busy_for": 30.0}, Level.WARN, "30 s"),
+        ({"median": 9.0}, Level.WARN, "9.0 s"),
+    ],
+)
+def test_the_student_entry_says_what_is_wrong(
+    changes: dict[str, Any], level: Level, word: str
+) -> None:
+    parameters = PerceptionParameters.from_values({})
+    shared = Shared(lambda: parameters, lambda: 0.0, ThrottledLog(None))
+    if "median" in changes:
+        shared.latencies.add("total", changes.pop("median") * 1e3)
+    node = NodeState(**{"lifecycle": "active", "student": "tiny", "device": "cpu", **changes})
+    statuses = {s.name: s for s in make_report(node, state(silent_for=0.0), shared)}
+    assert list(statuses) == ["input", "student", "gravity", "words"]
+    assert statuses["student"].level == level and word in statuses["student"].message
+
+
+@pytest.mark.parametrize(
+    ("up", "level", "angle"),
+    [
+        (Up(np.array([0.0, -1.0, 0.0]), "frame name"), Level.OK, "90.0"),
+        (Up(np.array([0.0, 0.0, 1.0]), "planes"), Level.WARN, "0.0"),
+    ],
+)
+def test_gravity_is_told_with_source_and_angle(up: Up, level: Level, angle: str) -> None:
+    parameters = PerceptionParameters.from_values({})
+    shared = Shared(lambda: parameters, lambda: 0.0, ThrottledLog(None))
+    report = make_report(NodeState("active", up=up), state(silent_for=0.0), shared)
+    gravity = report[2]
+    assert gravity.level == level
+    assert (gravity.values["up_source"], gravity.values["angle_to_z_deg"]) == (up.source, angle)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
