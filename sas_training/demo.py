@@ -135,9 +135,10 @@ def draw_pictures(
     output: Path, scan: Path, label_file: Path, asked: Sequence[Asked], student: str
 ) -> list[Path]:
     """One picture of the labelled room and one per answered question."""
+    from sas_ros.boxes import rotation_matrix
     from sas_ros.pictures import Box, write_png
     from sas_ros.scans import read_scan
-    from sas_ros.showing import answer_picture, label_picture, quaternion_to_matrix
+    from sas_ros.showing import answer_picture, label_picture
     from sas_ros.student.bundle import StudentBundle
     from sas_ros.student.locate import find_student
 
@@ -156,7 +157,7 @@ def draw_pictures(
                 np.array(item["indices"], dtype=np.int64),
                 Box(
                     center=np.array(item["center"]) - cloud.origin,
-                    rotation=quaternion_to_matrix(item["orientation_xyzw"]),
+                    rotation=rotation_matrix(item["orientation_xyzw"]),
                     size=np.array(item["size"]),
                     color=(255, 255, 255),
                     label=f"{question.text} {item['score']:.2f}",

@@ -146,6 +146,17 @@ def test_pins_fit_the_ranges_of_the_package() -> None:
     assert base == {"numpy", "torch", "safetensors"}
 
 
+def test_extras_that_messages_and_docs_name_exist() -> None:
+    extras = set(importlib.metadata.metadata("sas_ros").get_all("Provides-Extra") or [])
+    folders = [ROOT / name for name in ("sas_ros", "sas_training", "docs")]
+    files = [
+        path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".md")
+    ]
+    for path in [*files, ROOT / "README.md"]:
+        for named in re.findall(r"sas_ros\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
+            assert set(named.split(",")) <= extras, f"{path.name} names the extra {named}"
+
+
 def test_console_scripts_lead_somewhere() -> None:
     scripts = {
         entry.name: entry.value

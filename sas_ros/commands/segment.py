@@ -200,8 +200,9 @@ def _write_picture(
     answers: list[tuple[str, QueryAnswer]],
 ) -> None:
     """Class colours; with queries, what was found of them instead."""
+    from sas_ros.boxes import rotation_matrix
     from sas_ros.pictures import Box, write_png
-    from sas_ros.showing import answer_picture, label_picture, quaternion_to_matrix
+    from sas_ros.showing import answer_picture, label_picture
 
     up = scene.up.direction
     if not answers:
@@ -213,7 +214,7 @@ def _write_picture(
             instance.point_indices,
             Box(
                 center=instance.center - cloud.origin,
-                rotation=quaternion_to_matrix(instance.orientation),
+                rotation=rotation_matrix(instance.orientation),
                 size=instance.size,
                 color=(255, 255, 255),
                 label=f"{text} {instance.score:.2f}",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sas_ros.boxes import rotation_matrix
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import normalise_text
-from sas_ros.observation import Float64Array
 from sas_ros.query import RegionOfInterest, TextQuery, check_text
 
 MAX_NEGATIVES = 256
@@ -63,22 +62,11 @@ def read_region(request: Any) -> RegionOfInterest:
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):
         raise SasError("roi_size must hold three positive lengths in metres.")
     turn = pose.orientation
-    return RegionOfInterest(center, quaternion_matrix(turn.x, turn.y, turn.z, turn.w), lengths)
-
-
-def quaternion_matrix(x: float, y: float, z: float, w: float) -> Float64Array:
-    """(3, 3) rotation of a quaternion of any length but zero; columns are the turned axes."""
-    length = math.sqrt(x * x + y * y + z * z + w * w)
-    if not math.isfinite(length) or length < 1e-9:
-        raise SasError("roi_pose.orientation is no rotation; w=1 is no turn.")
-    x, y, z, w = x / length, y / length, z / length, w / length
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    try:
+        rotation = rotation_matrix((turn.x, turn.y, turn.z, turn.w))
+    except SasError as error:
+        raise SasError(f"roi_pose.orientation: {error}") from None
+    return RegionOfInterest(center, rotation, lengths)
 
 
 def check_frames(request: Any, source_frame: str) -> str | None:

@@ -9,8 +9,8 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
+from sas_ros.boxes import rotation_matrix
 from sas_ros.errors import SasError
-from sas_ros.nodes.requests import quaternion_matrix
 from sas_ros.observation import Float64Array, SourceHeader
 
 _POLL_SECONDS = 0.01
@@ -51,7 +51,7 @@ class TfUp:
                 return None
             time.sleep(_POLL_SECONDS)
         turn = self._buffer.lookup_transform(header.frame_id, self._frame, stamp).transform.rotation
-        return np.asarray(quaternion_matrix(turn.x, turn.y, turn.z, turn.w)[:, 2])
+        return np.asarray(rotation_matrix((turn.x, turn.y, turn.z, turn.w))[:, 2])
 
     def clear(self) -> None:
         """Forget transforms after a backward jump of the clock."""

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sas_msgs.srv import Query, SetVocabulary
 
+from sas_ros.boxes import rotation_matrix
 from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.nodes.log import ThrottledLog
 from sas_ros.nodes.messages import cut
 from sas_ros.nodes.parameters import PerceptionParameters
-from sas_ros.nodes.requests import check_frames, quaternion_matrix, read_labels, read_query
+from sas_ros.nodes.requests import check_frames, read_labels, read_query
 from sas_ros.nodes.services import Busy, Desk, extend
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.text_worker import Outcome, TextWorker
@@ -305,7 +306,7 @@ def test_quaternions_become_rotations_or_are_refused(
     x: float, y: float, z: float, w: float
 ) -> None:
     try:
-        matrix = quaternion_matrix(x, y, z, w)
+        matrix = rotation_matrix((x, y, z, w))
     except SasError:
         assert abs(x) + abs(y) + abs(z) + abs(w) < 1e-6
         return
@@ -315,7 +316,7 @@ def test_quaternions_become_rotations_or_are_refused(
 
 def test_a_quarter_turn_about_z_takes_x_to_y() -> None:
     half = math.sqrt(0.5)
-    np.testing.assert_allclose(quaternion_matrix(0, 0, half, half)[:, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix((0, 0, half, half))[:, 0], [0, 1, 0], atol=1e-12)
 
 
 @settings(deadline=None, derandomize=True)
