@@ -70,17 +70,19 @@ def find_instances(
     threshold: float,
     max_instances: int,
     min_points: int,
+    min_elements: int = 1,
 ) -> list[ObjectInstance]:
     """Return the objects made of elements whose probability (M,) reaches `threshold`, best first.
 
     Best is score times the square root of the number of elements: a whole chair at 0.8 comes before
-    a surer scrap of one. Pieces of fewer than `min_points` points are dropped, and all but the best
-    `max_instances`.
+    a surer scrap of one. Pieces of fewer than `min_points` points or `min_elements` elements are
+    dropped, and all but the best `max_instances`.
     """
     probability = np.asarray(probability)
     chosen = np.flatnonzero(probability >= threshold)
     kinds = np.zeros(len(chosen), dtype=np.int64)
-    return _objects(scene, cloud, chosen, kinds, probability, [label], max_instances, min_points)
+    smallest = (min_points, min_elements)
+    return _objects(scene, cloud, chosen, kinds, probability, [label], max_instances, smallest)
 
 
 def label_instances(
@@ -91,6 +93,7 @@ def label_instances(
     *,
     max_instances: int,
     min_points: int,
+    min_elements: int = 1,
 ) -> list[ObjectInstance]:
     """Return the objects among the labelled elements, for the vocabulary's things only.
 
@@ -101,10 +104,8 @@ def label_instances(
     known = (labels.label >= 0) & (labels.label < len(vocabulary))
     chosen = np.flatnonzero(known & things[np.where(known, labels.label, 0)])
     kinds = labels.label[chosen]
-    names = list(vocabulary.names)
-    return _objects(
-        scene, cloud, chosen, kinds, labels.confidence, names, max_instances, min_points
-    )
+    names, smallest = list(vocabulary.names), (min_points, min_elements)
+    return _objects(scene, cloud, chosen, kinds, labels.confidence, names, max_instances, smallest)
 
 
 def _objects(
@@ -115,9 +116,10 @@ def _objects(
     probability: Float32Array,
     names: list[str],
     max_instances: int,
-    min_points: int,
+    smallest: tuple[int, int],
 ) -> list[ObjectInstance]:
-    """Objects among the elements `chosen` (m,), connected within equal `kinds` (m,)."""
+    """Objects among the elements `chosen` (m,), connected within equal `kinds` (m,), with at
+    least `smallest` (points, elements)."""
     if len(chosen) == 0 or max_instances < 1:
         return []
     to_up = rotation_to_z_up(scene.up.direction)
@@ -137,8 +139,9 @@ def _objects(
     totals = np.bincount(piece_of_point, weights=weights, minlength=count)
     score = np.minimum(totals / np.maximum(sizes, 1), 1.0)
 
-    merit = score * np.sqrt(np.bincount(piece, minlength=count))
-    large = np.flatnonzero(sizes >= max(min_points, 1))
+    element_counts = np.bincount(piece, minlength=count)
+    merit = score * np.sqrt(element_counts)
+    large = np.flatnonzero((sizes >= max(smallest[0], 1)) & (element_counts >= smallest[1]))
     best = large[np.argsort(-merit[large], kind="stable")][:max_instances]
     members = _split(points, piece_of_point, best, count)
     element_members = _split(chosen, piece, best, count)

@@ -223,6 +223,7 @@ def answer(
         threshold=threshold,
         max_instances=query.max_instances or default_max_instances,
         min_points=min_points,
+        min_elements=calibration.min_elements,
     )
     clustered = time.perf_counter()
     timing = {"match": 1e3 * (matched - started), "cluster": 1e3 * (clustered - matched)}
@@ -241,7 +242,7 @@ def answer(
     )
     return QueryAnswer(
         QueryStatus.NOT_FOUND,
-        message=_not_found(text, best, threshold, min_points, alternatives, query.roi, inside),
+        message=_not_found(text, best, threshold, alternatives, query.roi, inside),
         best_score=best,
         alternatives=alternatives,
         probability=probability,
@@ -297,7 +298,6 @@ def _not_found(
     text: str,
     best: float,
     threshold: float,
-    min_points: int,
     alternatives: tuple[tuple[str, float], ...],
     roi: RegionOfInterest | None,
     inside: npt.NDArray[np.bool_],
@@ -306,7 +306,7 @@ def _not_found(
         return "The region of interest holds no points of this cloud."
     where = "here" if roi is None else "in the region of interest"
     if best >= threshold:
-        reason = f"what matches lies in pieces of fewer than {min_points} points"
+        reason = "what matches lies in pieces too small to be an object"
     else:
         # Rounded down, so that the text never says 0.50 < 0.50.
         reason = f"best score {math.floor(100 * best) / 100:.2f} < {threshold:.2f}"

@@ -20,12 +20,15 @@ class Calibration:
         same_meaning_margin: >= 0: a word whose cosine to the query is within this of the best
             word's means the same as the query.
         same_meaning_floor: [-1, 1]: below this cosine to the query no word means the same.
+        min_elements: >= 1: a connected piece of fewer elements is no object: what a student gets
+            wrong lies mostly in small pieces.
     """
 
     temperature: float = 30.0
     threshold: float = 0.5
     same_meaning_margin: float = 0.1
     same_meaning_floor: float = 0.5
+    min_elements: int = 1
 
     def __post_init__(self) -> None:
         for name, value in self.to_metadata().items():
@@ -38,6 +41,10 @@ class Calibration:
         if not 0 < self.threshold <= 1:
             raise SasError(
                 f"The calibration's threshold is {self.threshold}; it must lie in (0, 1]."
+            )
+        if self.min_elements < 1:
+            raise SasError(
+                f"The calibration's min_elements is {self.min_elements}; it must be 1 or more."
             )
         if self.same_meaning_margin < 0 or not -1 <= self.same_meaning_floor <= 1:
             raise SasError(
@@ -53,6 +60,7 @@ class Calibration:
             "threshold": float(self.threshold),
             "same_meaning_margin": float(self.same_meaning_margin),
             "same_meaning_floor": float(self.same_meaning_floor),
+            "min_elements": int(self.min_elements),
         }
 
     @staticmethod
@@ -64,4 +72,5 @@ class Calibration:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise SasError(f'The calibration needs a number as its entry "{name}".')
             values[name] = float(value)
-        return Calibration(**values)
+        elements = int(values.pop("min_elements"))
+        return Calibration(**values, min_elements=elements)

@@ -218,6 +218,7 @@ class FrameProcessor:
                     vocabulary,
                     max_instances=parameters.max_instances * 10,
                     min_points=parameters.min_points,
+                    min_elements=words.min_elements,
                 )
         with self._latencies.stage("publish"):
             labels = spread(scene, elements, found)

@@ -23,11 +23,13 @@ class Words:
             alone say nothing about floors and walls, which would then look like one of them.
         label_of: (len(competing),) int64 label number of each competing word: itself for a label,
             a label that means the same for another word, else `UNLABELLED`.
+        min_elements: elements an instance needs, from the student's calibration.
     """
 
     labels: Vocabulary
     competing: Vocabulary
     label_of: npt.NDArray[np.int64]
+    min_elements: int = 1
 
     def to_labels(self, elements: ElementLabels) -> ElementLabels:
         """Turn indices into `competing` into label numbers."""
@@ -46,4 +48,4 @@ def words_for(labels: Vocabulary, own: Vocabulary, calibration: Calibration) -> 
     closest = np.where(means, similar, -np.inf).argmax(axis=0)
     taken = means.any(axis=0)
     label_of[added] = np.where(taken, closest, UNLABELLED)[added]
-    return Words(labels, competing, label_of)
+    return Words(labels, competing, label_of, calibration.min_elements)

@@ -203,7 +203,7 @@ def test_scraps_are_no_objects() -> None:
         min_points=CHAIRS * 2 // 3,  # more than one chair has, fewer than both
     )
     assert reply.status is QueryStatus.NOT_FOUND
-    assert "pieces of fewer than" in reply.message
+    assert "too small to be an object" in reply.message
     assert "chair" not in {name for name, _ in reply.alternatives}
 
 
