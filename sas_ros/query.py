@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
-from sas_ros.instances import ObjectInstance, find_instances, label_instances
+from sas_ros.instances import ObjectInstance, find_instances
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.prompts import normalise_text
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.matching import label_elements, match_probability, same_meaning
-from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
+from sas_ros.observation import Cloud, SceneFeatures
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -30,7 +30,7 @@ Float64Array = npt.NDArray[np.float64]
 MAX_TEXT_BYTES = 1000
 MAX_NEGATIVES = 64
 MAX_ALTERNATIVES = 5
-_OBJECTS_SEEN = 64
+_SIGHT = 0.5  # metres
 
 
 class QueryStatus(IntEnum):
@@ -239,7 +239,7 @@ def answer(
     points = _points_per_element(scene)
     best = _score_of_enough_points(probability, points * inside, min_points)
     alternatives = _seen_instead(
-        scene, cloud, points * inside, query_embedding, vocabulary, calibration, min_points
+        scene, points * inside, query_embedding, vocabulary, calibration, min_points
     )
     return QueryAnswer(
         QueryStatus.NOT_FOUND,
@@ -269,15 +269,17 @@ def _score_of_enough_points(
 
 def _seen_instead(
     scene: SceneFeatures,
-    cloud: Cloud,
     points: npt.NDArray[np.int64],
     query: Float32Array,
     vocabulary: Vocabulary,
     calibration: Calibration,
     min_points: int,
 ) -> tuple[tuple[str, float], ...]:
-    """Labels that objects are made of, most like the query first; without any object, stuff of at
-    least `min_points` points. Scattered elements are no sight of anything."""
+    """Labels of at least `min_points` points, most like the query first; things before stuff.
+
+    Scattered elements are no sight of anything: some half metre must hold as many elements of the
+    label as an object needs. Finding the objects themselves would cost ten times as much.
+    """
     labels = label_elements(scene.features, vocabulary, calibration.temperature)
     weights = points.astype(np.float64)
     count = np.bincount(labels.label, weights=weights, minlength=len(vocabulary))
@@ -286,24 +288,32 @@ def _seen_instead(
     )
     confidence = total / np.maximum(count, 1)
     similarity = np.maximum(vocabulary.embeddings @ np.asarray(query, dtype=np.float32), 0.0)
-    inside = ElementLabels(np.where(points > 0, labels.label, len(vocabulary)), labels.confidence)
-    objects = label_instances(
-        scene,
-        cloud,
-        inside,
-        vocabulary,
-        max_instances=_OBJECTS_SEEN,
-        min_points=min_points,
-        min_elements=calibration.min_elements,
-    )
-    other = ~same_meaning(query, vocabulary, calibration)
-    present = np.isin(vocabulary.names, [thing.label for thing in objects]) & other
-    if not present.any():
-        present = (count >= min_points) & ~np.array(vocabulary.things) & other
+    dense = _densest(scene, labels.label, points > 0, len(vocabulary)) >= calibration.min_elements
+    present = (count >= min_points) & dense & ~same_meaning(query, vocabulary, calibration)
+    things = np.array(vocabulary.things)
+    if (present & things).any():
+        present &= things
     score = np.clip(similarity * confidence, 0.0, 1.0)
     chosen = np.flatnonzero(present)
     chosen = chosen[np.argsort(-score[chosen], kind="stable")][:MAX_ALTERNATIVES]
     return tuple((vocabulary.names[int(k)], float(score[k])) for k in chosen)
+
+
+def _densest(
+    scene: SceneFeatures,
+    labels: npt.NDArray[np.int64],
+    inside: npt.NDArray[np.bool_],
+    count: int,
+) -> npt.NDArray[np.int64]:
+    """(count,) for each label the most elements of it `inside` that one cell of `_SIGHT` holds."""
+    cells = np.floor(scene.positions[inside] / _SIGHT).astype(np.int64)
+    cells -= cells.min(axis=0, initial=0)
+    size = cells.max(axis=0, initial=0) + 1
+    key = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
+    pairs, counts = np.unique(key * count + labels[inside], return_counts=True)
+    densest = np.zeros(count, dtype=np.int64)
+    np.maximum.at(densest, pairs % count, counts)
+    return densest
 
 
 def _not_found(

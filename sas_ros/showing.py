@@ -16,6 +16,7 @@ FOUND_COLORS = ((235, 60, 40), (245, 150, 20), (230, 60, 160), (150, 60, 220), (
 """Colours of the first, second, … object of an answer; they repeat."""
 
 _LEGEND_ENTRIES = 14
+_SHORT_TEXT = 12  # characters that fit beside a box; longer text stands in the legend only
 
 
 def label_picture(
@@ -45,16 +46,17 @@ def label_picture(
 def answer_picture(
     cloud: Cloud,
     up: npt.NDArray[np.float64],
-    text: str,
-    found: Sequence[tuple[npt.NDArray[np.integer], Box]],
+    asked: str,
+    found: Sequence[tuple[str, npt.NDArray[np.integer], Box]],
 ) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8: the cloud in muted colours, what was found in bright ones, with boxes.
 
     Args:
         cloud: the cloud that was asked.
         up: (3,) unit.
-        text: what was asked; shown where nothing was found.
-        found: per object the indices of its points and its box, best first.
+        asked: what was asked; shown where nothing was found.
+        found: per object the text it answers, the indices of its points, and its box labelled with
+            its score, best first.
     """
     grey = np.full((len(cloud.points), 3), 150, dtype=np.uint8)
     if cloud.colors is not None:
@@ -62,14 +64,16 @@ def answer_picture(
         grey = np.repeat((90 + 0.45 * luminance).astype(np.uint8)[:, None], 3, axis=1)
     boxes = []
     legend: list[tuple[str, tuple[int, int, int]]] = []
-    for number, (indices, box) in enumerate(found):
+    for number, (text, indices, box) in enumerate(found):
         color = FOUND_COLORS[number % len(FOUND_COLORS)]
         grey[indices] = color
-        boxes.append(Box(box.center, box.rotation, box.size, color, box.label))
+        whole = f"{text} {box.label}"
+        label = whole if len(text) <= _SHORT_TEXT else box.label
+        boxes.append(Box(box.center, box.rotation, box.size, color, label))
         if number < len(FOUND_COLORS):
-            legend.append((box.label, color))
+            legend.append((whole, color))
     if not found:
-        legend.append((f"no {text}", (150, 150, 150)))
+        legend.append((f"no {asked}", (150, 150, 150)))
     shown = cloud.valid
     return render_cloud(cloud.points[shown], grey[shown], up=up, boxes=boxes, legend=legend)
 

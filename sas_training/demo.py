@@ -154,13 +154,14 @@ def draw_pictures(
             continue
         found = [
             (
+                question.text,
                 np.array(item["indices"], dtype=np.int64),
                 Box(
                     center=np.array(item["center"]) - cloud.origin,
                     rotation=rotation_matrix(item["orientation_xyzw"]),
                     size=np.array(item["size"]),
                     color=(255, 255, 255),
-                    label=f"{question.text} {item['score']:.2f}",
+                    label=f"{item['score']:.2f}",
                 ),
             )
             for item in question.found

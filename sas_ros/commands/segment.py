@@ -211,13 +211,14 @@ def _write_picture(
         return
     found = [
         (
+            text,
             instance.point_indices,
             Box(
                 center=instance.center - cloud.origin,
                 rotation=rotation_matrix(instance.orientation),
                 size=instance.size,
                 color=(255, 255, 255),
-                label=f"{text} {instance.score:.2f}",
+                label=f"{instance.score:.2f}",
             ),
         )
         for text, result in answers
