@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sas_ros.language.calibration import Calibration
@@ -28,9 +29,8 @@ STUFF = ("wall", "floor", "ceiling", "curtain", "shower curtain", "window")
 """Classes that are no countable objects: no instances are made of them."""
 
 _CALIBRATION_VOXELS = 60_000
-_THERE_POINTS = 50
-_SIZES = (1, 2, 4, 6, 8, 10, 12, 14, 16)
-"""No more than 16: the fused rooms this is measured on show things whole, single frames do not."""
+_THERE_POINTS = 100
+_SIZES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def export_student(
         elements = _labelled_elements(segmenter, files)
         phrases = _phrases(bundle, encoder)
         bundle = replace(bundle, calibration=calibrate(elements, bundle.vocabulary, phrases))
-        smallest = _smallest_object(segmenter, files, bundle.calibration)
+        views = sorted((validation / "views").glob("*.npz"))[: len(files)]
+        groups = [files, views] if views else [files]
+        smallest = _smallest_object(segmenter, groups, bundle.calibration)
         bundle = replace(bundle, calibration=replace(bundle.calibration, min_elements=smallest))
         quality = query_quality(elements, bundle.vocabulary, phrases, bundle.calibration)
         score = evaluate(segmenter, files, recipe.labels.name, _up())
@@ -131,41 +133,52 @@ def _labelled_elements(segmenter: Segmenter, files: list[Path]) -> LabelledEleme
     return LabelledElements(torch.cat(features), np.concatenate(labels), np.concatenate(scenes))
 
 
-def _smallest_object(segmenter: Segmenter, files: list[Path], calibration: Calibration) -> int:
+def _smallest_object(
+    segmenter: Segmenter, groups: list[list[Path]], calibration: Calibration
+) -> int:
     """Elements an object needs, so that class words are found where they are and only there.
 
-    Every thing of the vocabulary is asked for in every room. With n as the smallest object, a word
-    is found when its largest piece has n elements; the best n maximises the mean of the shares of
-    right answers for words that are there and for words that are not.
+    Every thing of the vocabulary is asked for in every scan. With n as the smallest object, a word
+    is found when its largest piece has n elements; the best n maximises the shares of right answers
+    for words that are there and for words that are not, summed over the groups: fused rooms show
+    things whole and want a larger n, single frames show parts and want a smaller one.
     """
-    bundle = segmenter.bundle
-    largest, there = [], []
-    for path in files:
-        points, truth = read_labelled(path)
-        cloud = Cloud(points)
-        scene = segmenter.segment(cloud, _up())
-        counts = np.bincount(truth[truth < len(bundle.vocabulary)], minlength=256)
-        for index, name in enumerate(bundle.vocabulary.names):
-            if not bundle.vocabulary.things[index]:
-                continue
-            found = answer(
-                scene,
-                cloud,
-                TextQuery(name),
-                bundle.vocabulary.embeddings[index],
-                None,
-                bundle.vocabulary,
-                calibration,
-                default_max_instances=64,
-                min_points=1,
-            )
-            largest.append(max((len(piece.elements) for piece in found.instances), default=0))
-            there.append(counts[index] >= _THERE_POINTS)
-    sizes, present = np.array(largest), np.array(there)
-    if present.all() or not present.any():
-        return 1
-    balanced = [(sizes[present] >= n).mean() + (sizes[~present] < n).mean() for n in _SIZES]
+    balanced = np.zeros(len(_SIZES))
+    for files in groups:
+        pieces = [_largest_pieces(segmenter, path, calibration) for path in files]
+        sizes, present = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        for group in (present, ~present):
+            if group.any():
+                found = [(sizes[group] >= n).mean() for n in _SIZES]
+                balanced += np.array(found) if group is present else 1 - np.array(found)
     return _SIZES[int(np.argmax(balanced))]
+
+
+def _largest_pieces(
+    segmenter: Segmenter, path: Path, calibration: Calibration
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each thing of the vocabulary: elements of its largest piece in this scan, is it there."""
+    vocabulary = segmenter.bundle.vocabulary
+    points, truth = read_labelled(path)
+    cloud = Cloud(points)
+    scene = segmenter.segment(cloud, _up())
+    things = [k for k, thing in enumerate(vocabulary.things) if thing]
+    largest = []
+    for index in things:
+        found = answer(
+            scene,
+            cloud,
+            TextQuery(vocabulary.names[index]),
+            vocabulary.embeddings[index],
+            None,
+            vocabulary,
+            calibration,
+            default_max_instances=64,
+            min_points=1,
+        )
+        largest.append(max((len(piece.elements) for piece in found.instances), default=0))
+    counts = np.array([np.count_nonzero(truth == index) for index in things])
+    return np.array(largest), counts >= _THERE_POINTS
 
 
 def _phrases(bundle: StudentBundle, encoder: TextEncoder) -> KnownPhrases:
