@@ -66,3 +66,12 @@ def main(
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # an output that cannot be written, a disk that is full
+        print(f"sas {parsed.verb}: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        # Names that ROS refuses (topics, namespaces); rclpy is known by name only here.
+        if not type(error).__module__.startswith("rclpy.exceptions"):
+            raise
+        print(f"sas {parsed.verb}: {error}".replace("\n", " "), file=sys.stderr)
+        return 2

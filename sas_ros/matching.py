@@ -44,12 +44,34 @@ _AS_GOOD = 0.005
 
 
 def same_meaning(
-    query: Float32Array, vocabulary: Vocabulary, calibration: Calibration
+    query: Float32Array,
+    vocabulary: Vocabulary,
+    calibration: Calibration,
+    own: Vocabulary | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """(K,) bool: the vocabulary words that mean the same as `query` (C,), a unit embedding."""
-    similarity = vocabulary.embeddings @ np.asarray(query, dtype=np.float32)
-    best = float(similarity.max())
-    needed = max(calibration.same_meaning_floor, best - calibration.same_meaning_margin)
+    """(K,) bool: the vocabulary words that mean the same as `query` (C,), a unit embedding.
+
+    Meaning is decided by the words the student was trained with, `own`: two texts mean the same
+    when they stand for one of them in common. Without `own` these are the vocabulary. A label that
+    was added later ("couch" beside "sofa") must not count, or the query "couch" would find itself
+    alone at cosine 1 and compete with the very word the student puts its features near.
+    """
+    query = np.asarray(query, dtype=np.float32)
+    if own is None or own is vocabulary:
+        return np.asarray(_stands_for(query[None], vocabulary, calibration)[0])
+    meant = _stands_for(query[None], own, calibration)[0]
+    words = _stands_for(vocabulary.embeddings, own, calibration)
+    identical = vocabulary.embeddings @ query >= IDENTICAL
+    return np.asarray((words & meant).any(axis=1) | identical)
+
+
+def _stands_for(
+    texts: Float32Array, own: Vocabulary, calibration: Calibration
+) -> npt.NDArray[np.bool_]:
+    """(n, K) bool: which of the student's words each of `texts` (n, C) stands for."""
+    similarity = texts @ own.embeddings.T
+    best = similarity.max(axis=1, keepdims=True)
+    needed = np.maximum(calibration.same_meaning_floor, best - calibration.same_meaning_margin)
     return np.asarray(similarity >= needed - _ROUNDING)
 
 
@@ -58,6 +80,7 @@ def query_sides(
     vocabulary: Vocabulary,
     negatives: Float32Array | None,
     calibration: Calibration,
+    own: Vocabulary | None = None,
 ) -> tuple[Float32Array, Float32Array]:
     """Return the embeddings on the query's side (a, C), a >= 1, and those competing (b, C).
 
@@ -65,7 +88,7 @@ def query_sides(
     even when it means the same as the query ("armchair" without "chair").
     """
     query = np.asarray(query, dtype=np.float32)
-    same = same_meaning(query, vocabulary, calibration)
+    same = same_meaning(query, vocabulary, calibration, own)
     if negatives is None or len(negatives) == 0:
         negatives = np.empty((0, len(query)), dtype=np.float32)
     negatives = np.asarray(negatives, dtype=np.float32)
@@ -87,6 +110,7 @@ def match_probability(
     vocabulary: Vocabulary,
     negatives: Float32Array | None,
     calibration: Calibration,
+    own: Vocabulary | None = None,
 ) -> Float32Array:
     """Return (M,) float32: how probably each element is what the query means.
 
@@ -97,11 +121,12 @@ def match_probability(
         vocabulary: words that compete, unless they mean the same.
         negatives: (n, C) unit embeddings of words that always compete, or None.
         calibration: temperature and what counts as the same meaning.
+        own: the words the student was trained with, where the vocabulary is another.
 
     Raises `SasError` when features and embeddings have different widths.
     """
     _check_width(features, np.asarray(query).shape[-1], "the query")
-    words, others = query_sides(query, vocabulary, negatives, calibration)
+    words, others = query_sides(query, vocabulary, negatives, calibration, own)
     logits = _logits(features, np.concatenate([words, others]), calibration.temperature)
     share = torch.softmax(logits, dim=1)[:, : len(words)].sum(dim=1)
     return np.asarray(share.clamp_(0.0, 1.0).cpu().numpy(), dtype=np.float32)

@@ -55,6 +55,8 @@ def surface_patches(points: Float64Array) -> Patches:
     middle = (low + high) / 2
     # Stray returns kilometres away would overflow the grid and say nothing about the room.
     near = np.abs(points - middle).max(axis=1) < 1000 * cell
+    if np.count_nonzero(near) < _FEWEST:
+        return Patches(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), 1.0)
     fine = _means(points[near] - middle, cell / _FINE)
     owner, count = _grid(fine, cell)
     sums = [np.bincount(owner, fine[:, axis], count) for axis in range(3)]

@@ -177,6 +177,7 @@ def answer(
     default_threshold: float | None = None,
     default_max_instances: int,
     min_points: int,
+    own: Vocabulary | None = None,
 ) -> QueryAnswer:
     """Answer `query` about `scene`, the features of `cloud`.
 
@@ -188,6 +189,7 @@ def answer(
         default_threshold: used where the query has none; None takes the calibration's.
         default_max_instances: used where the query has none.
         min_points: fewer points are no object.
+        own: the words the student was trained with, where the vocabulary is another.
 
     Returns:
         An answer with status OK, NOT_FOUND or INVALID (see `check_text`). The region of interest
@@ -209,7 +211,7 @@ def answer(
 
     started = time.perf_counter()
     probability = match_probability(
-        scene.features, query_embedding, vocabulary, negative_embeddings, calibration
+        scene.features, query_embedding, vocabulary, negative_embeddings, calibration, own
     )
     inside = np.ones(len(probability), dtype=np.bool_)
     if query.roi is not None:
@@ -239,7 +241,7 @@ def answer(
     points = _points_per_element(scene)
     best = _score_of_enough_points(probability, points * inside, min_points)
     alternatives = _seen_instead(
-        scene, points * inside, query_embedding, vocabulary, calibration, min_points
+        scene, points * inside, query_embedding, vocabulary, calibration, min_points, own
     )
     return QueryAnswer(
         QueryStatus.NOT_FOUND,
@@ -274,6 +276,7 @@ def _seen_instead(
     vocabulary: Vocabulary,
     calibration: Calibration,
     min_points: int,
+    own: Vocabulary | None,
 ) -> tuple[tuple[str, float], ...]:
     """Labels of at least `min_points` points, most like the query first; things before stuff.
 
@@ -289,7 +292,7 @@ def _seen_instead(
     confidence = total / np.maximum(count, 1)
     similarity = np.maximum(vocabulary.embeddings @ np.asarray(query, dtype=np.float32), 0.0)
     dense = _densest(scene, labels.label, points > 0, len(vocabulary)) >= calibration.min_elements
-    present = (count >= min_points) & dense & ~same_meaning(query, vocabulary, calibration)
+    present = (count >= min_points) & dense & ~same_meaning(query, vocabulary, calibration, own)
     things = np.array(vocabulary.things)
     if (present & things).any():
         present &= things

@@ -219,6 +219,6 @@ def _about_z(angle: float) -> npt.NDArray[np.float64]:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
         "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
     )

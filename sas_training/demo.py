@@ -146,6 +146,8 @@ def draw_pictures(
     up = np.array(asked[0].answer["up"])
     labelled = read_scan(label_file)
     assert labelled.labels is not None
+    for old in output.glob("query_*.png"):  # of an earlier run, about another scan
+        old.unlink()
     pictures = [output / "labeled_room.png"]
     write_png(pictures[0], label_picture(labelled.points, labelled.labels, vocabulary, up))
     cloud = read_scan(scan)

@@ -76,6 +76,9 @@ def test_segment_prints_a_table(
         (["segment", "{room}", "--student", "{student}", "--query", " "], "empty"),
         (["segment", "{room}", "--student", "{student}", "--query", "sofa"], "vocabulary"),
         (["evaluate", "--student", "{student}", "no-folder"], "no-folder"),
+        (["segment", "{room}", "--student", "{student}", "--up", "a,b,c"], "a,b,c"),
+        (["segment", "{room}", "--student", "{student}", "--threshold", "5"], "--threshold"),
+        (["segment", "{room}", "--student", "{student}", "--up", "0,0,1", "-o", "{tmp}"], "{tmp}"),
         (["train", "--data", "no-folder", "-o", "x.safetensors"], "sas world make"),
         (["demo", "--scan", "no-such-file.ply", "-o", "{tmp}"], "no-such-file.ply"),
     ],
@@ -91,7 +94,8 @@ def test_errors_are_one_sentence_and_exit_code_two(
     filled = [a.format(room=room, student=student, tmp=tmp_path) for a in arguments]
     assert main(filled) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"sas {arguments[0]}: ") and words in error
+    assert error.startswith(f"sas {arguments[0]}: ")
+    assert words.format(tmp=tmp_path) in error
     assert "Traceback" not in error
 
 

@@ -10,6 +10,9 @@ import pytest
 
 from sas_ros.commands.segment import MAX_INSTANCES, MIN_POINTS
 from sas_ros.gravity import resolve_up
+from sas_ros.language.encoder import MINILM, encoder_available, load_encoder
+from sas_ros.language.vocabulary import distinct_colors
+from sas_ros.nodes.words import words_for
 from sas_ros.observation import Cloud, SourceHeader, Up
 from sas_ros.query import QueryStatus, TextQuery, answer
 from sas_ros.segmenter import Segmenter
@@ -98,3 +101,34 @@ def test_it_finds_the_chairs_of_an_office(segmenter: Segmenter, real_rooms: list
 
     assert ask("chair") == QueryStatus.OK
     assert ask("bathtub") == QueryStatus.NOT_FOUND
+
+
+@pytest.mark.skipif(encoder_available(MINILM) is not None, reason="needs the MiniLM encoder")
+def test_a_label_that_is_a_synonym_takes_the_place_of_the_students_word(
+    segmenter: Segmenter, real_rooms: list[Path]
+) -> None:
+    """After the vocabulary is set to "couch", sofas are couches, and both words find them."""
+    bundle = segmenter.bundle
+    embeddings = load_encoder(MINILM).encode(["couch"])
+    labels = bundle.vocabulary.with_labels(["couch"], embeddings, colors=distinct_colors(1))
+    words = words_for(labels, bundle.vocabulary, bundle.calibration)
+    cloud = Cloud(np.load(real_rooms[0])["points"])
+    scene = segmenter.segment(cloud, Z_UP)
+    sofa = segmenter.label(scene, bundle.vocabulary).label == bundle.vocabulary.index("sofa")
+    couch = words.to_labels(segmenter.label(scene, words.competing)).label == 0
+    assert (couch & sofa).sum() / (couch | sofa).sum() > 0.8
+    for row in (embeddings[0], bundle.vocabulary.embedding("sofa")):
+        assert row is not None
+        result = answer(
+            scene,
+            cloud,
+            TextQuery("couch"),
+            row,
+            None,
+            words.competing,
+            bundle.calibration,
+            default_max_instances=MAX_INSTANCES,
+            min_points=MIN_POINTS,
+            own=words.own,
+        )
+        assert result.status == QueryStatus.OK

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
+
+from sas_ros.errors import SasError
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +32,28 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def whole_number(low: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number of at least `low`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be {low} or more, not {value}")
+        return value
+
+    return number
+
+
 def parse_up(text: str | None) -> Any:
     """(3,) numbers of `X,Y,Z`, or None; raises SasError for anything else."""
     if text is None:
         return None
     from sas_ros.gravity import unit_up
 
-    return unit_up([_number(part) for part in text.split(",")])
-
-
-def _number(text: str) -> float:
     try:
-        return float(text)
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        return float("nan")
+        raise SasError(
+            f"The up direction must be three numbers such as 0,0,1; got {text!r}."
+        ) from None
+    return unit_up(numbers)

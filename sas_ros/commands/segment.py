@@ -41,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_ros.segmenter import Segmenter
     from sas_ros.student.locate import find_student
 
+    if not 0 <= arguments.threshold <= 1:
+        raise SasError(f"--threshold must lie in 0 to 1, not {arguments.threshold:g}.")
     cloud = read_scan(arguments.scan)
     bundle = StudentBundle.load(find_student(arguments.student))
     up = resolve_up(cloud, parse_up(arguments.up))

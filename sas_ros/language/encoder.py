@@ -117,7 +117,7 @@ def encoder_available(name: str) -> str | None:
         if missing:
             return (
                 f'The text encoder "{name}" needs {" and ".join(missing)}; install the extra '
-                'with: pip install "sas_ros[text]"'
+                'in a checkout of sas_ros with: pip install ".[text]"'
             )
         return None
     if name.startswith(OPEN_CLIP_PREFIX):
@@ -126,7 +126,7 @@ def encoder_available(name: str) -> str | None:
         if not _installed("open_clip"):
             return (
                 f'The text encoder "{name}" needs open_clip; install the extra '
-                'with: pip install "sas_ros[clip]"'
+                'in a checkout of sas_ros with: pip install ".[clip]"'
             )
         return None
     return (

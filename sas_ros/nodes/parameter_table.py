@@ -162,7 +162,7 @@ SPECS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "max_instances",
         10,
-        "Instances in an answer when the request names no number.",
+        "Instances in an answer when the request names no number; ten times as many on the topic.",
         low=1,
         high=1000,
     ),

@@ -12,7 +12,6 @@ from sas_ros.errors import SasError
 from sas_ros.language.prompts import normalise_text
 from sas_ros.query import RegionOfInterest, TextQuery, check_text
 
-MAX_NEGATIVES = 256
 MAX_LABELS = 1000
 
 
@@ -32,8 +31,6 @@ def read_query(request: Any) -> TextQuery:
             f"threshold must be a probability in (0, 1], or 0 for the node's default, "
             f"not {threshold:g}."
         )
-    if len(request.negatives) > MAX_NEGATIVES:
-        raise SasError(f"At most {MAX_NEGATIVES} negatives, not {len(request.negatives)}.")
     age = request.max_age
     if age.sec < 0:
         raise SasError("max_age must not be negative; 0 is no limit.")

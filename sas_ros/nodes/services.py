@@ -97,6 +97,9 @@ class Desk:
             if self._memory.release():
                 self._target_changed()
             response.status = int(QueryStatus.OK)
+            vocabulary, configured = self._memory.vocabulary, self.configured
+            response.label_version = vocabulary.version if vocabulary is not None else 0
+            response.student = configured.bundle.name if configured is not None else ""
             return
         query = read_query(request)
         if self._look(request, response) is None:

@@ -38,6 +38,7 @@ def ask(
         default_threshold=parameters.threshold or None,
         default_max_instances=parameters.max_instances,
         min_points=parameters.min_points,
+        own=words.own,
     )
 
 

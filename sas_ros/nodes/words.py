@@ -23,12 +23,14 @@ class Words:
             alone say nothing about floors and walls, which would then look like one of them.
         label_of: (len(competing),) int64 label number of each competing word: itself for a label,
             a label that means the same for another word, else `UNLABELLED`.
+        own: the words the student was trained with, which decide what means the same.
         min_elements: elements an instance needs, from the student's calibration.
     """
 
     labels: Vocabulary
     competing: Vocabulary
     label_of: npt.NDArray[np.int64]
+    own: Vocabulary
     min_elements: int = 1
 
     def to_labels(self, elements: ElementLabels) -> ElementLabels:
@@ -42,10 +44,10 @@ def words_for(labels: Vocabulary, own: Vocabulary, calibration: Calibration) -> 
     label_of = np.full(len(competing), UNLABELLED, np.int64)
     label_of[: len(labels)] = np.arange(len(labels))
     added = np.arange(len(labels), len(competing))
-    # "seat" among the labels takes the points that the student calls chair or sofa.
-    means = np.stack([same_meaning(row, competing, calibration) for row in labels.embeddings])
+    # "couch" among the labels takes the points that the student calls sofa.
+    means = np.stack([same_meaning(row, competing, calibration, own) for row in labels.embeddings])
     similar = labels.embeddings @ competing.embeddings.T
     closest = np.where(means, similar, -np.inf).argmax(axis=0)
     taken = means.any(axis=0)
     label_of[added] = np.where(taken, closest, UNLABELLED)[added]
-    return Words(labels, competing, label_of, calibration.min_elements)
+    return Words(labels, competing, label_of, own, calibration.min_elements)

@@ -45,7 +45,8 @@ def _use_im2col(channels_in: int) -> bool:
 def _forward(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
     if _use_im2col(kernel.shape[1]):
         return _im2col(features, kernel, kernel_map)
-    return _by_pairs(features, kernel, kernel_map.pairs(), kernel_map.num_outputs)
+    pairs, symmetric = kernel_map.pairs(), kernel_map.symmetric
+    return _by_pairs(features, kernel, pairs, kernel_map.num_outputs, symmetric)
 
 
 def _input_gradient(
@@ -56,7 +57,7 @@ def _input_gradient(
     if _use_im2col(flipped.shape[1]):
         return _im2col(gradient, flipped.contiguous(), kernel_map.transposed())
     swapped = [(outputs, inputs) for inputs, outputs in kernel_map.pairs()]
-    return _by_pairs(gradient, flipped, swapped, kernel_map.num_inputs)
+    return _by_pairs(gradient, flipped, swapped, kernel_map.num_inputs, kernel_map.symmetric)
 
 
 def _by_pairs(
@@ -64,11 +65,12 @@ def _by_pairs(
     kernel: torch.Tensor,
     pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
     num_outputs: int,
+    symmetric: bool,
 ) -> torch.Tensor:
     output = features.new_zeros((num_outputs, kernel.shape[2]))
-    centre = len(pairs) // 2 if len(pairs) % 2 and len(features) == num_outputs else -1
+    centre = len(pairs) // 2 if symmetric else -1
     for k, (weight, (inputs, outputs)) in enumerate(zip(kernel, pairs, strict=True)):
-        if k == centre and len(inputs) == num_outputs:
+        if k == centre:
             output.addmm_(features, weight)  # the centre maps every row onto itself
         elif len(inputs):
             # No output row occurs twice in one offset: read, add, write back, no scatter-add.

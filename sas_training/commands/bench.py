@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sas_ros.commands import whole_number
 from sas_ros.observation import Cloud
 
 
@@ -16,16 +17,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("student", "query", "node"))
     parser.add_argument("--student", default="indoor-tiny")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--rounds", type=int, default=7, help="timed repetitions (7)")
-    parser.add_argument("--voxels", type=int, default=50_000, help="student: about this many")
+    parser.add_argument("--rounds", type=whole_number(1), default=7, help="timed repetitions (7)")
+    parser.add_argument(
+        "--voxels", type=whole_number(1), default=50_000, help="student: about this many"
+    )
     parser.add_argument(
         "--architecture",
         choices=("bundle", "minkunet14a", "minkunet18a", "minkunet34c"),
         default="bundle",
         help="student: the bundle's own network, or a standard one",
     )
-    parser.add_argument("--elements", type=int, default=150_000, help="query: features to search")
-    parser.add_argument("--queries", type=int, default=40, help="node: questions of each kind")
+    parser.add_argument(
+        "--elements", type=whole_number(1), default=150_000, help="query: features to search"
+    )
+    parser.add_argument(
+        "--queries", type=whole_number(1), default=40, help="node: questions of each kind"
+    )
     parser.add_argument(
         "--scan", type=Path, help="node: cloud to publish (default: a generated 640 x 480 frame)"
     )

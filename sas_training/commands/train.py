@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sas_ros.commands import whole_number
 from sas_ros.errors import SasError
 
 if TYPE_CHECKING:
@@ -24,17 +25,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors bundle")
     parser.add_argument("--run", type=Path, help="folder of the checkpoint (default: runs/NAME)")
     parser.add_argument("--name", help="name of the student (default: name of the output file)")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--scans-per-step", type=int, default=4)
+    parser.add_argument("--steps", type=whole_number(1), default=5000)
+    parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--voxel-size", type=float, default=0.08, help="metres")
     parser.add_argument("--text-encoder", default="minilm-l6-v2")
     parser.add_argument("--weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("--prompt", default="{}", help="template the words are put into")
     parser.add_argument("--init", type=Path, help="student whose weights to start from")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "cpu"))
-    parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches")
+    parser.add_argument(
+        "--workers", type=whole_number(0), default=1, help="processes that prepare batches"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

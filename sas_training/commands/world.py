@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sas_ros.commands import whole_number
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = actions.add_parser("make", help="write rooms and single views; goes on where it stopped")
     make.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
-    make.add_argument("--rooms", type=int, default=100)
-    make.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
-    make.add_argument("--workers", type=int, default=2, help="processes")
+    make.add_argument("--rooms", type=whole_number(1), default=100)
+    make.add_argument("--seed", type=whole_number(0), default=0, help="same seed, same bytes")
+    make.add_argument("--workers", type=whole_number(1), default=2, help="processes")
 
 
 def run(arguments: argparse.Namespace) -> int:

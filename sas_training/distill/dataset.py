@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import zipfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,8 @@ from sas_ros.student.inputs import FLOOR_PERCENTILE, input_features
 from sas_ros.voxels import voxelise
 from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
 from sas_training.evaluation.labels import LabelSet
+
+IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,26 @@ def read_labelled(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.i
     """Points (N, 3) float32 m and labels (N,) int64 of a labelled `.npz`.
 
     Raises:
-        SasError: no `points` or `labels` in the file, or of different length.
+        SasError: not such a file, arrays of different length or of another kind, no finite point.
     """
-    with np.load(path, allow_pickle=False) as file:
-        if "points" not in file or "labels" not in file:
-            raise SasError(f"{path} is no labelled scan: it needs the arrays points and labels.")
-        points = file["points"].astype(np.float32)
-        labels = file["labels"].astype(np.int64).reshape(-1)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            points, labels = file["points"], file["labels"].reshape(-1)
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise SasError(
+            f"{path} is no labelled scan: it must be an .npz with the arrays points (N, 3) and "
+            f"labels (N,) ({error})."
+        ) from error
     if points.ndim != 2 or points.shape[1] != 3 or len(points) != len(labels):
         raise SasError(f"{path} has points {points.shape} but {len(labels)} labels.")
-    return points, labels
+    if points.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
+        raise SasError(
+            f"{path} must hold numbers, not {points.dtype} points, {labels.dtype} labels."
+        )
+    if not np.isfinite(points).all(axis=1).any():
+        raise SasError(f"{path} holds no finite point.")
+    known = np.where(np.isfinite(labels), labels, IGNORED)
+    return points.astype(np.float32), known.astype(np.int64)
 
 
 def voxel_labels(
@@ -67,7 +82,7 @@ def voxel_labels(
     votes = votes.reshape(voxels, classes + 1)
     best = votes[:, :classes].argmax(axis=1)
     ignored = votes[:, classes] > votes[:, :classes].sum(axis=1)
-    return np.where(ignored, 255, best)
+    return np.where(ignored, IGNORED, best)
 
 
 class LabelledScans(Dataset[Batch]):
@@ -89,6 +104,12 @@ class LabelledScans(Dataset[Batch]):
         self._classes = len(labels)
         self._stuff = {labels.id_of("wall"), labels.id_of("floor")}
         self._config, self._steps, self._seed = config, steps, seed
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the batches: a resumed run must not go on with others."""
+        files = [path.name for path in (*self._rooms, *self._views)]
+        listing = hashlib.sha256("\n".join(files).encode()).hexdigest()
+        return {"config": asdict(self._config), "seed": self._seed, "files": listing}
 
     def __len__(self) -> int:
         return self._steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ class Trainer:
             {
                 "train": {**asdict(config), "workers": 0, "device": ""},
                 "net": architecture.to_dict(),
+                "scans": scans.fingerprint(),
+                "words": hashlib.sha256(words.fingerprint()).hexdigest(),
             },
             sort_keys=True,
         )

@@ -59,6 +59,10 @@ class WordBank:
             self._words.append(encoder.encode([apply_prompt(prompt, text) for text in texts]))
         self.names = np.stack([words[0] for words in self._words])
 
+    def fingerprint(self) -> bytes:
+        """Depends on label set, encoder and prompt: on every embedding."""
+        return b"".join(words.tobytes() for words in self._words)
+
     def draw(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """(K, C) float32: the name of each class with probability 1/2, else one of its synonyms."""
         rows = []

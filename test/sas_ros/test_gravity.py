@@ -331,3 +331,14 @@ def test_an_estimate_close_to_an_axis_is_the_axis(tilt: float, level: bool) -> N
     up = resolve_up(Cloud(turned.astype(np.float32)))
     assert up.source == "planes"
     assert (up.direction.tolist() == [0, 0, 1]) == level
+
+
+def test_clouds_with_an_empty_middle_have_no_patches_and_no_crash() -> None:
+    """Two clusters three kilometres apart, and a room in millimetres."""
+    rng = np.random.default_rng(0)
+    here = rng.uniform(0, 5, (2000, 3))
+    far = np.concatenate([here, here + np.array([3000, 0, 0])]).astype(np.float32)
+    assert resolve_up(Cloud(far)).direction.shape == (3,)
+    assert np.isfinite(canonical_yaw(far))
+    walls = np.c_[rng.uniform(0, 4000, 3000), np.zeros(3000), rng.uniform(0, 2400, 3000)]
+    assert np.isfinite(canonical_yaw(walls.astype(np.float32)))

@@ -134,7 +134,7 @@ def test_unknown_encoders_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "extra"), [("minilm-l6-v2", "sas_ros[text]"), ("open_clip:ViT-B-32", "sas_ros[clip]")]
+    ("name", "extra"), [("minilm-l6-v2", ".[text]"), ("open_clip:ViT-B-32", ".[clip]")]
 )
 def test_missing_extra_is_named(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_module, "_installed", lambda module: False)

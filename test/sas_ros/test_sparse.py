@@ -168,3 +168,25 @@ def test_transposing_needs_the_finer_voxels() -> None:
         SparseConvolutionTranspose(1, 1)(
             SparseTensor(torch.ones(2, 1), CoordinateManager(random_coordinates(0)[:2]), stride=4)
         )
+
+
+def test_odd_stride_two_equals_dense_whatever_the_order_of_rows() -> None:
+    """Even coordinates only: as many coarse voxels as fine ones, in another order."""
+    generator = torch.Generator().manual_seed(0)
+    coordinates = torch.unique(2 * torch.randint(-2, 3, (40, 3), generator=generator), dim=0)
+    coordinates = coordinates[torch.randperm(len(coordinates), generator=generator)]
+    coordinates = torch.cat([torch.zeros_like(coordinates[:, :1]), coordinates], dim=1)
+    features = torch.randn(len(coordinates), 17, dtype=torch.float64, requires_grad=True)
+    layer = SparseConvolution(17, 6, 3, 2).double()
+    manager = CoordinateManager(coordinates)
+    out = layer(SparseTensor(features, manager)).features
+    dense = torch.nn.functional.conv3d(
+        to_dense(coordinates, features), dense_kernel(layer.kernel, 3), padding=1
+    )
+    expected = gather(dense, manager.coordinates(2))
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(expected)
+    mine = torch.autograd.grad((out * weight).sum(), [features, layer.kernel])
+    theirs = torch.autograd.grad((expected * weight).sum(), [features, layer.kernel])
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b)

@@ -130,6 +130,12 @@ def test_a_checkpoint_of_other_settings_is_refused(rooms: Path, tmp_path: Path) 
     list(first.steps())
     with pytest.raises(SasError, match="other settings"):
         Trainer(scans(rooms), words, TINY, TrainConfig(steps=2, workers=0), run)
+    finer = LabelledScans(rooms, SCANNET20, SampleConfig(voxel_size=0.1), steps=12, seed=3)
+    with pytest.raises(SasError, match="other settings"):
+        Trainer(finer, words, TINY, TrainConfig(steps=1, workers=0), run)
+    prompted = WordBank(SCANNET20, HashEncoder(), "a {} here")
+    with pytest.raises(SasError, match="other settings"):
+        Trainer(scans(rooms), prompted, TINY, TrainConfig(steps=1, workers=0), run)
 
 
 def test_missing_rooms_and_arrays_are_sentences(tmp_path: Path) -> None:
@@ -141,6 +147,27 @@ def test_missing_rooms_and_arrays_are_sentences(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", points=np.zeros((2, 3), np.float32), labels=np.zeros(3))
     with pytest.raises(SasError, match="3 labels"):
         read_labelled(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", points=np.zeros((2, 3)), labels=np.array(["a", "b"]))
+    with pytest.raises(SasError, match="numbers"):
+        read_labelled(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", points=np.full((2, 3), np.nan), labels=np.zeros(2))
+    with pytest.raises(SasError, match="finite"):
+        read_labelled(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_damaged_files_are_sentences(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.npz"
+    path.write_bytes(content)
+    with pytest.raises(SasError, match="no labelled scan"):
+        read_labelled(path)
+
+
+def test_labels_of_any_kind_of_number_are_read(tmp_path: Path) -> None:
+    points = np.zeros((3, 3))
+    for labels in (np.array([1, 2, 255], np.uint32), np.array([[1.0], [2.0], [np.nan]])):
+        np.savez(tmp_path / "x.npz", points=points, labels=labels)
+        assert read_labelled(tmp_path / "x.npz")[1].tolist() == [1, 2, 255]
 
 
 def test_words_belong_to_the_label_set() -> None:

@@ -102,7 +102,7 @@ def _engine(name: str, vertices: Array, triangles: Array) -> Engine:
             if name == "open3d":
                 raise SasError(
                     f"open3d does not load here ({error}); install it with "
-                    "pip install 'sas_ros[training]', or use the engine 'numpy'."
+                    "pip install '.[training]' in a checkout, or use the engine 'numpy'."
                 ) from error
     return Raster(vertices, triangles)
 
