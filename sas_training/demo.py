@@ -46,6 +46,14 @@ class Asked:
         return list(self.answer["instances"])
 
 
+@dataclass(frozen=True)
+class Background:
+    """A command that runs beside the others, and the file its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
 def make_demo_room(path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Scan a room that has a chair and at least two other things; write it as a coloured PLY.
 
@@ -216,14 +224,13 @@ def _command(arguments: Sequence[str]) -> list[str]:
 @contextmanager
 def _process(
     name: str, arguments: Sequence[str], logs: Path, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Background]:
     """A command in the background, ended with SIGINT at the end of the block."""
     log = logs / f"{name}.log"
     with open(log, "wb") as file:
         process = _start(arguments, file, environment)
-        process.log_path = log  # type: ignore[attr-defined]
         try:
-            yield process
+            yield Background(process, log)
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -250,7 +257,7 @@ def _run(
     arguments: Sequence[str],
     logs: Path,
     environment: dict[str, str],
-    needed: Sequence[subprocess.Popen[bytes]],
+    needed: Sequence[Background],
 ) -> str:
     """Run one command to its end; a process it needs that dies meanwhile ends it with a sentence.
 
@@ -269,7 +276,7 @@ def _run(
                     break
                 except subprocess.TimeoutExpired:
                     for other in needed:
-                        if other.poll() is not None:
+                        if other.process.poll() is not None:
                             raise SasError(_death(other)) from None
         finally:
             if process.poll() is None:
@@ -279,7 +286,7 @@ def _run(
         text = out.read().decode()
     if code and not text:
         notes = [f"`sas {arguments[0]}` failed: {_tail(errors)}"]
-        notes += [f"The log of the node: {_tail(needed[0].log_path)}"]  # type: ignore[attr-defined]
+        notes += [f"The log of the node: {_tail(needed[0].log)}"]
         raise SasError("\n".join(notes))
     return text
 
@@ -288,7 +295,7 @@ def _ask(
     text: str,
     logs: Path,
     environment: dict[str, str],
-    needed: Sequence[subprocess.Popen[bytes]],
+    needed: Sequence[Background],
 ) -> dict[str, Any]:
     """Ask until the node has something to answer from."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -299,9 +306,9 @@ def _ask(
             return answer
 
 
-def _death(process: subprocess.Popen[bytes]) -> str:
-    log: Path = process.log_path  # type: ignore[attr-defined]
-    return f"The {log.stem} ended early with code {process.returncode}: {_tail(log)}"
+def _death(command: Background) -> str:
+    code = command.process.returncode
+    return f"The {command.log.stem} ended early with code {code}: {_tail(command.log)}"
 
 
 def _tail(path: Path, lines: int = 15) -> str:

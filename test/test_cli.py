@@ -134,3 +134,14 @@ def test_world_train_evaluate_segment(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([*segment, "--query", "somewhere to sit", "elephant"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [query["text"] for query in report["queries"]] == ["somewhere to sit", "elephant"]
+
+
+@pytest.mark.parametrize(
+    "words", [["student", "--voxels", "2000", "--rounds", "1"], ["query", "--elements", "1000"]]
+)
+def test_bench_prints_ours_and_the_floor(
+    words: list[str], student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words, "--student", str(student), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratio_to_floor"] > 0 and result["floor_s"] > 0 and result["threads"] >= 1
