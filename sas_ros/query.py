@@ -27,6 +27,9 @@ from sas_ros.observation import Cloud, SceneFeatures
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
+MAX_INSTANCES, MIN_POINTS = 10, 20
+"""Defaults of the node and the command line: objects in an answer, points of an object."""
+
 MAX_TEXT_BYTES = 1000
 MAX_NEGATIVES = 64
 MAX_ALTERNATIVES = 5

@@ -107,11 +107,13 @@ def test_evaluate_scores_by_name(
     for name in ("a", "b"):
         np.savez(tmp_path / f"{name}.npz", points=points, labels=rng.integers(0, 7, 3000))
     arguments = ["evaluate", "--student", str(student), "--labels", "scannet20", "--json"]
+    arguments.append("--queries")
     assert main([*arguments, str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["points"] == 6000 and len(result["files"]) == 2
     assert {"miou_present", "miou_all", "macc", "per_class"} <= result.keys()
     assert result["per_class"]["bed"]["points"] > 0
+    assert result["queries"]["there"] + result["queries"]["absent"] == 4  # two things, two files
     assert result["per_class"]["toilet"]["iou"] is None
 
 

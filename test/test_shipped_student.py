@@ -8,18 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sas_ros.commands.segment import MAX_INSTANCES, MIN_POINTS
 from sas_ros.gravity import resolve_up
 from sas_ros.language.encoder import MINILM, encoder_available, load_encoder
 from sas_ros.language.vocabulary import distinct_colors
 from sas_ros.nodes.words import words_for
 from sas_ros.observation import Cloud, SourceHeader, Up
-from sas_ros.query import QueryStatus, TextQuery, answer
+from sas_ros.query import MAX_INSTANCES, MIN_POINTS, QueryStatus, TextQuery, answer
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.locate import find_student
-from sas_training.commands.evaluate import evaluate
 from sas_training.evaluation.labels import SCANNET20
+from sas_training.evaluation.scoring import evaluate
 
 Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
 ROOMS = ("scene0000_00", "scene0006_00", "scene0010_00")

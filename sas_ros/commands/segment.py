@@ -18,11 +18,16 @@ from sas_ros.language.encoder import TextEncoder, encoder_available, load_encode
 from sas_ros.language.prompts import apply_prompt
 from sas_ros.language.vocabulary import UNLABELLED
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
-from sas_ros.query import QueryAnswer, QueryStatus, TextQuery, answer, check_text
+from sas_ros.query import (
+    MAX_INSTANCES,
+    MIN_POINTS,
+    QueryAnswer,
+    QueryStatus,
+    TextQuery,
+    answer,
+    check_text,
+)
 from sas_ros.student.bundle import StudentBundle
-
-MAX_INSTANCES, MIN_POINTS = 10, 20
-"""The perception node's defaults for the same limits."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

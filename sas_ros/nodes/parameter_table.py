@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sas_ros.query import MAX_INSTANCES, MIN_POINTS
+
 Value = bool | int | float | str | list[str]
 
 
@@ -161,14 +163,14 @@ SPECS: tuple[ParameterSpec, ...] = (
     ),
     ParameterSpec(
         "max_instances",
-        10,
+        MAX_INSTANCES,
         "Instances in an answer when the request names no number; ten times as many on the topic.",
         low=1,
         high=1000,
     ),
     ParameterSpec(
         "min_points",
-        20,
+        MIN_POINTS,
         "Points below which a group of points is not an instance.",
         low=1,
         high=1000000,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from sas_ros.commands import add_scan_arguments, parse_up
-from sas_ros.errors import SasError
-from sas_ros.observation import Cloud, Up
+from sas_ros.observation import Up
 from sas_training.evaluation.labels import LABEL_SETS
 
 
@@ -24,6 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_scan_arguments(parser)
     parser.add_argument("--labels", default="scannet20", choices=sorted(LABEL_SETS))
+    parser.add_argument(
+        "--queries",
+        action="store_true",
+        help="also ask every scan for every thing: is it found where it is, and only there?",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -31,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_ros.segmenter import Segmenter
     from sas_ros.student.bundle import StudentBundle
     from sas_ros.student.locate import find_student
+    from sas_training.evaluation.scoring import ask_for_things, evaluate, expand
 
     bundle = StudentBundle.load(find_student(arguments.student))
     segmenter = Segmenter(bundle, device=arguments.device, votes=arguments.votes)
@@ -39,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     direction = np.array([0.0, 0.0, 1.0]) if up is None else up
     files = expand(arguments.scans)
     result = evaluate(segmenter, files, arguments.labels, Up(direction, "parameter"))
+    if arguments.queries:
+        result["queries"] = ask_for_things(
+            segmenter, files, arguments.labels, Up(direction, "parameter")
+        )
     result = {
         "student": bundle.name,
         "labels": arguments.labels,
@@ -50,52 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def expand(paths: list[Path]) -> list[Path]:
-    """Files as given, folders as their sorted `.npz`; raises SasError when nothing is there."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(path.glob("*.npz"))
-            if not found:
-                raise SasError(f"The folder {path} holds no .npz files.")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise SasError(f"There is no file or folder {path}.")
-    return files
-
-
-def evaluate(segmenter: Any, files: list[Path], labels: str, up: Up) -> dict[str, Any]:
-    """One confusion matrix over all files; keys as in `ConfusionMatrix.summary`.
-
-    Classes are matched by name, so that a student whose vocabulary has other words, or the same in
-    another order, is scored correctly: a word outside the label set is a miss.
-    """
-    from sas_training.distill.dataset import read_labelled
-    from sas_training.evaluation.metrics import ConfusionMatrix
-
-    label_set = LABEL_SETS[labels]
-    names = [name.casefold() for name in label_set.names]
-    vocabulary = segmenter.bundle.vocabulary
-    to_class = np.array(
-        [names.index(n.casefold()) if n.casefold() in names else -1 for n in vocabulary.names]
-    )
-    if (to_class < 0).all():
-        raise SasError(
-            f"The student {segmenter.bundle.name!r} knows no word of the label set {labels!r}."
-        )
-    matrix = ConfusionMatrix(label_set.names)
-    for path in files:
-        points, truth = read_labelled(path)
-        cloud = Cloud(points)
-        scene = segmenter.segment(cloud, up)
-        predicted = to_class[segmenter.label(scene, vocabulary).label]
-        element = scene.element_of_point
-        matrix.add(truth, np.where(element >= 0, predicted[element], -1))
-    return matrix.summary()
-
-
 def _table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['student']} on {len(result['files'])} files, {result['points']} labelled points, "
@@ -103,6 +66,12 @@ def _table(result: dict[str, Any]) -> str:
         f"  mIoU over present classes {result['miou_present']:.3f}   over all classes "
         f"{result['miou_all']:.3f}   mAcc {result['macc']:.3f}",
     ]
+    if "queries" in result:
+        asked = result["queries"]
+        lines.append(
+            f"  asked for things: found {asked['found_there']} of {asked['there']} that are there, "
+            f"{asked['found_absent']} of {asked['absent']} that are not"
+        )
     for name, row in result["per_class"].items():
         if row["iou"] is not None:
             lines.append(

@@ -20,10 +20,11 @@ from sas_ros.query import TextQuery, answer
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.minkunet import MinkUNet
-from sas_training.commands.evaluate import evaluate, expand
-from sas_training.distill.dataset import read_labelled, voxel_labels
+from sas_training.distill.dataset import voxel_labels
 from sas_training.distill.words import WordBank, calibration_phrases
+from sas_training.evaluation.labelled import read_labelled
 from sas_training.evaluation.labels import LabelSet
+from sas_training.evaluation.scoring import evaluate, expand
 
 STUFF = ("wall", "floor", "ceiling", "curtain", "shower curtain", "window")
 """Classes that are no countable objects: no instances are made of them."""

@@ -12,10 +12,11 @@ from encoders import HashEncoder
 from sas_ros.errors import SasError
 from sas_ros.student.minkunet import MinkUNetConfig
 from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
-from sas_training.distill.dataset import LabelledScans, SampleConfig, read_labelled, voxel_labels
+from sas_training.distill.dataset import LabelledScans, SampleConfig, voxel_labels
 from sas_training.distill.losses import scaled_cosine_logits
 from sas_training.distill.trainer import TrainConfig, Trainer
 from sas_training.distill.words import SYNONYMS, WordBank, calibration_phrases
+from sas_training.evaluation.labelled import read_labelled
 from sas_training.evaluation.labels import SCANNET20
 
 TINY = MinkUNetConfig(2, 16, 8, (8,) * 8, (1,) * 8)
