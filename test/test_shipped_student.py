@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from sas_ros.gravity import resolve_up
-from sas_ros.language.encoder import MINILM, encoder_available, load_encoder
+from sas_ros.language.available import MINILM, encoder_available
+from sas_ros.language.encoder import load_encoder
 from sas_ros.language.vocabulary import distinct_colors
 from sas_ros.nodes.words import words_for
 from sas_ros.observation import Cloud, SourceHeader, Up

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from sas_ros.commands import add_scan_arguments, parse_up
 from sas_ros.errors import SasError
 from sas_ros.instances import ObjectInstance
-from sas_ros.language.encoder import TextEncoder, encoder_available, load_encoder
+from sas_ros.language.available import encoder_available
+from sas_ros.language.encoder import TextEncoder, load_encoder
 from sas_ros.language.prompts import apply_prompt
 from sas_ros.language.vocabulary import UNLABELLED
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
-from sas_ros.language.encoder import OPEN_CLIP_PREFIX, encoder_available
+from sas_ros.language.available import OPEN_CLIP_PREFIX, encoder_available
 
 _BATCH = 64
 

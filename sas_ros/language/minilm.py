@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
-from sas_ros.language.encoder import MINILM, encoder_available
+from sas_ros.language.available import MINILM, encoder_available
 
 _MAX_TOKENS = 256
 _BATCH = 64

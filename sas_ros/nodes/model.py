@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sas_ros.errors import SasError
-from sas_ros.language.encoder import CachedEncoder, check_encoder, encoder_available, load_encoder
+from sas_ros.language.available import encoder_available
+from sas_ros.language.encoder import CachedEncoder, check_encoder, load_encoder
 from sas_ros.language.prompts import apply_prompt
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes.parameters import PerceptionParameters

@@ -18,7 +18,8 @@ from harness import START_SECONDS, Domain, Probe, Process, environment
 from lifecycle_msgs.msg import Transition
 from rooms import NAMES, fitted_student
 
-from sas_ros.language.encoder import MINILM, encoder_available, load_encoder
+from sas_ros.language.available import MINILM, encoder_available
+from sas_ros.language.encoder import load_encoder
 from sas_ros.nodes.transport import use_large_cloud_profile
 
 NODE = "sas_ros.nodes.perception_node"

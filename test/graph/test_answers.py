@@ -15,7 +15,7 @@ from rooms import CHAIR, STEP, coded_cloud, coded_labels, coded_points, number_i
 from sas_msgs.srv import Query
 
 from sas_ros.clouds import read_cloud
-from sas_ros.language.encoder import MINILM, encoder_available
+from sas_ros.language.available import MINILM, encoder_available
 
 needs_encoder = pytest.mark.skipif(
     encoder_available(MINILM) is not None, reason="the MiniLM text encoder is not installed"

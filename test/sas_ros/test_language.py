@@ -14,13 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
-from sas_ros.language import encoder as encoder_module
-from sas_ros.language.encoder import (
-    CachedEncoder,
-    check_encoder,
-    encoder_available,
-    load_encoder,
-)
+from sas_ros.language import available
+from sas_ros.language.available import encoder_available
+from sas_ros.language.encoder import CachedEncoder, check_encoder, load_encoder
 from sas_ros.language.prompts import apply_prompt, normalise_text, text_key
 
 MINILM_MISSING = encoder_available("minilm-l6-v2")
@@ -137,7 +133,7 @@ def test_unknown_encoders_are_refused() -> None:
     ("name", "extra"), [("minilm-l6-v2", ".[text]"), ("open_clip:ViT-B-32", ".[clip]")]
 )
 def test_missing_extra_is_named(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module, "_installed", lambda module: False)
+    monkeypatch.setattr(available, "_installed", lambda module: False)
     with pytest.raises(SasError) as raised:
         load_encoder(name)
     assert extra in str(raised.value)
