@@ -6,7 +6,8 @@ varies fastest, odd kernels are centred, even kernels are not, convolution is cr
 
 from __future__ import annotations
 
-from sas_ros.sparse.coordinates import CoordinateManager, KernelMap
+from sas_ros.sparse.coordinates import CoordinateManager
+from sas_ros.sparse.kernel_map import KernelMap
 from sas_ros.sparse.modules import (
     SparseBatchNorm,
     SparseConvolution,

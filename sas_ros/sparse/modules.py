@@ -10,7 +10,6 @@ from torch import nn
 
 from sas_ros.errors import SasError
 from sas_ros.sparse.coordinates import CoordinateManager
-from sas_ros.sparse.native import convolve
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class SparseConvolution(nn.Module):
         if self.stride > 1:
             x.manager.downsample(x.stride, self.stride)
         out_stride = x.stride * self.stride
-        kernel_map = x.manager.kernel_map(x.stride, out_stride, self.kernel_size)
-        return SparseTensor(convolve(x.features, self.kernel, kernel_map), x.manager, out_stride)
+        y = x.manager.convolve(x.features, self.kernel, x.stride, out_stride, self.kernel_size)
+        return SparseTensor(y, x.manager, out_stride)
 
 
 class SparseConvolutionTranspose(nn.Module):
@@ -86,8 +85,8 @@ class SparseConvolutionTranspose(nn.Module):
         out_stride = x.stride // self.stride
         if not x.manager.has_stride(out_stride):
             raise SasError(f"No voxels of stride {out_stride} exist to transpose onto.")
-        kernel_map = x.manager.kernel_map(x.stride, out_stride, self.kernel_size)
-        return SparseTensor(convolve(x.features, self.kernel, kernel_map), x.manager, out_stride)
+        y = x.manager.convolve(x.features, self.kernel, x.stride, out_stride, self.kernel_size)
+        return SparseTensor(y, x.manager, out_stride)
 
 
 class SparseBatchNorm(nn.Module):

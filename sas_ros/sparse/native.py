@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sas_ros.sparse.coordinates import KernelMap
+from sas_ros.sparse.kernel_map import KernelMap
 
 # im2col rows are gathered in chunks of about this many values, to stay in cache.
 _CHUNK_VALUES = 2**19
