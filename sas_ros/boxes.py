@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_ros.pose import turn_in_place
+from sas_ros.voxels import distinct
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -40,21 +42,22 @@ def upright_box(points: Float64Array, element: npt.NDArray[np.integer]) -> Uprig
         element: (p,) the element of each point. Sensors put most points on near faces, so sides
             and strays are judged by elements, each counting once.
     """
-    _, member = np.unique(element, return_inverse=True)
-    member = member.reshape(-1)
+    first = int(element.min())
+    _, member = distinct(element - first, int(element.max()) - first + 1)
     counts = np.bincount(member)
-    middle = points.mean(axis=0)
-    centers = np.column_stack(
-        [np.bincount(member, weights=points[:, k] - middle[k]) / counts for k in range(3)]
-    )
+    columns = np.array(points.T, order="C")  # sums and extremes of long rows are much faster
+    middle = columns.mean(axis=1)
+    columns -= middle[:, None]
+    centers = np.column_stack([np.bincount(member, weights=axis) / counts for axis in columns])
     yaw = _smallest_rectangle(centers[:, :2])
     cosine, sine = np.cos(yaw), np.sin(yaw)
     axes = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    local = (points - middle) @ axes
+    turn_in_place(columns, axes.T)
     inside = _without_strays(centers @ axes)[member]
-    if inside.mean() < _INSIDE_SHARE:
-        inside = np.ones(len(points), dtype=np.bool_)
-    low, high = local[inside].min(axis=0), local[inside].max(axis=0)
+    share = np.count_nonzero(inside) / len(points)
+    if _INSIDE_SHARE <= share < 1.0:
+        columns = columns.compress(inside, axis=1)
+    low, high = columns.min(axis=1), columns.max(axis=1)
     if high[1] - low[1] > high[0] - low[0]:  # the longer horizontal side is x: turn by 90 degrees
         axes = np.column_stack([axes[:, 1], -axes[:, 0], axes[:, 2]])
         low, high = (

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from sas_ros import __version__
 from sas_ros.errors import SasError
+from sas_ros.huge_pages import use_huge_pages
 
 ROBOT_VERBS: dict[str, tuple[str, str]] = {
     "segment": ("sas_ros.commands.segment", "label a scan file, or find words in it"),
@@ -47,6 +48,7 @@ def main(
     Returns the exit code: 0 done, 1 a verb's own "no" (such as not found), 2 a user error, 130
     interrupted.
     """
+    use_huge_pages()
     words = list(sys.argv[1:] if argv is None else argv)
     # From --ros-args on, arguments are ROS's own, as everywhere in ROS 2.
     at = words.index("--ros-args") if "--ros-args" in words else len(words)

@@ -19,6 +19,7 @@ from sas_ros.boxes import quaternion_xyzw, upright_box
 from sas_ros.gravity import rotation_to_z_up
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
+from sas_ros.pose import turn_in_place
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -123,34 +124,41 @@ def _objects(
     if len(chosen) == 0 or max_instances < 1:
         return []
     to_up = rotation_to_z_up(scene.up.direction)
-    cells = grid_cells(scene.positions.astype(np.float64) @ to_up.T, scene.element_size)
-    reach = int(np.clip(int((GAP / scene.element_size) ** 2), _NEIGHBOURS, _ONE_MISSING))
-    piece = connected_pieces(np.column_stack([kinds, cells[chosen]]), reach)
+    size = scene.element_size
+    turn = scene.kept.get(
+        "grid turn", None, lambda: _grid_turn(scene.positions.astype(np.float64) @ to_up.T, size)
+    )
+    first, *_ = scene.positions[:1].astype(np.float64) @ to_up.T
+    cells = _turned_cells(scene.positions[chosen].astype(np.float64) @ to_up.T - first, turn, size)
+    reach = int(np.clip(int((GAP / size) ** 2), _NEIGHBOURS, _ONE_MISSING))
+    piece = connected_pieces(np.column_stack([kinds, cells]), reach)
     count = int(piece.max()) + 1
 
-    # One more entry than elements: the -1 of points that are not finite finds it.
-    piece_of_element = np.full(len(probability) + 1, -1, dtype=np.int64)
-    piece_of_element[chosen] = piece
-    piece_of_point = piece_of_element[scene.element_of_point]
-    points = np.flatnonzero(piece_of_point >= 0)
-    piece_of_point = piece_of_point[points]
-    sizes = np.bincount(piece_of_point, minlength=count)
-    weights = probability[scene.element_of_point[points]].astype(np.float64)
-    totals = np.bincount(piece_of_point, weights=weights, minlength=count)
+    points_each = scene.points_per_element[chosen].astype(np.float64)
+    sizes = np.bincount(piece, weights=points_each, minlength=count)
+    totals = np.bincount(piece, weights=points_each * probability[chosen], minlength=count)
     score = np.minimum(totals / np.maximum(sizes, 1), 1.0)
 
     element_counts = np.bincount(piece, minlength=count)
     merit = score * np.sqrt(element_counts)
     large = np.flatnonzero((sizes >= max(smallest[0], 1)) & (element_counts >= smallest[1]))
     best = large[np.argsort(-merit[large], kind="stable")][:max_instances]
-    members = _split(points, piece_of_point, best, count)
-    element_members = _split(chosen, piece, best, count)
+    rank_of_piece = np.full(count, -1, dtype=np.int64)
+    rank_of_piece[best] = np.arange(len(best))
+    # One more entry than elements: the -1 of points that are not finite finds it. The smallest type
+    # that does: 16-bit numbers are sorted several times faster.
+    rank_of_element = np.full(len(probability) + 1, -1, np.min_scalar_type(-len(best) - 1))
+    rank_of_element[chosen] = rank_of_piece[piece]
+    members = _split(rank_of_element[scene.element_of_point], len(best))
+    element_members = _split(rank_of_element[:-1], len(best))
 
     objects = []
     for rank, number in enumerate(best):
         indices, elements = members[rank], element_members[rank]
-        upright = cloud.points[indices].astype(np.float64) @ to_up.T
-        box = upright_box(upright, scene.element_of_point[indices])
+        columns = np.ascontiguousarray(cloud.points[indices].T, dtype=np.float64)
+        centroid = columns.mean(axis=1) + cloud.origin
+        turn_in_place(columns, to_up)
+        box = upright_box(columns.T, scene.element_of_point[indices])
         to_source = to_up.T @ box.axes
         center = to_up.T @ box.center + cloud.origin
         up = scene.up.direction
@@ -163,22 +171,21 @@ def _objects(
                 center=center,
                 orientation=quaternion_xyzw(to_source),
                 size=box.size,
-                centroid=cloud.points[indices].astype(np.float64).mean(axis=0) + cloud.origin,
+                centroid=centroid,
                 support_height=float(center @ up - box.size[2] / 2),
             )
         )
     return objects
 
 
-def _split(values: IntArray, piece: IntArray, wanted: IntArray, count: int) -> list[IntArray]:
-    """The `values` of each wanted piece, ascending."""
-    rank = np.full(count, -1, dtype=np.int64)
-    rank[wanted] = np.arange(len(wanted))
-    rank_of_value = rank[piece]
-    kept = rank_of_value >= 0
-    order = np.argsort(rank_of_value[kept], kind="stable")
-    ends = np.cumsum(np.bincount(rank_of_value[kept], minlength=len(wanted)))
-    return np.split(values[kept][order], ends[:-1]) if len(wanted) else []
+def _split(ranks: npt.NDArray[np.signedinteger], count: int) -> list[IntArray]:
+    """The rows of each rank from 0 to `count` - 1, ascending; rows of rank -1 are left out."""
+    if not count:
+        return []
+    rows = np.flatnonzero(ranks >= 0)
+    order = np.argsort(ranks[rows], kind="stable")
+    ends = np.cumsum(np.bincount(ranks[rows], minlength=count))
+    return np.split(rows[order], ends[:-1])
 
 
 def grid_cells(positions: Float64Array, size: float) -> IntArray:
@@ -188,9 +195,11 @@ def grid_cells(positions: Float64Array, size: float) -> IntArray:
     side by side show the turn, so that its cells are found again exactly; elements that are on no
     grid get the cells they fall into.
     """
-    turn = _grid_turn(positions, size)
+    return _turned_cells(positions - positions[0], _grid_turn(positions, size), size)
+
+
+def _turned_cells(relative: Float64Array, turn: float, size: float) -> IntArray:
     cosine, sine = np.cos(turn), np.sin(turn)
-    relative = positions - positions[0]
     x = cosine * relative[:, 0] + sine * relative[:, 1]
     y = cosine * relative[:, 1] - sine * relative[:, 0]
     cells = np.rint(np.column_stack([x, y, relative[:, 2]]) / size)
@@ -200,12 +209,17 @@ def grid_cells(positions: Float64Array, size: float) -> IntArray:
 def _grid_turn(positions: Float64Array, size: float) -> float:
     """The grid's angle about z, radians, from elements one `size` apart at the same height."""
     starts = np.unique(np.linspace(0, len(positions) - 1, 64).astype(np.int64))
+    x, _, z = (np.ascontiguousarray(positions[:, axis]) for axis in range(3))
     for batch in np.array_split(starts, max(len(starts) // 8, 1)):
-        offset = positions[None] - positions[batch, None]
-        length = np.hypot(offset[..., 0], offset[..., 1])
-        beside = (np.abs(length - size) < 0.02 * size) & (np.abs(offset[..., 2]) < 0.02 * size)
-        if beside.any():
-            angle = 4 * np.arctan2(offset[..., 1][beside], offset[..., 0][beside])
+        found = []
+        for start in batch:
+            near = (np.abs(z - z[start]) < 0.02 * size) & (np.abs(x - x[start]) < 1.03 * size)
+            offset = positions[near, :2] - positions[start, :2]
+            length = np.hypot(offset[:, 0], offset[:, 1])
+            found.append(offset[np.abs(length - size) < 0.02 * size])
+        beside = np.concatenate(found)
+        if len(beside):
+            angle = 4 * np.arctan2(beside[:, 1], beside[:, 0])
             return float(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) / 4)
     return 0.0
 

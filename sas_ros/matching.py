@@ -16,6 +16,8 @@ the words puts its features near them, less near to what people really say. On s
 for the 20 ScanNet names with MiniLM embeddings, 102 synonyms and descriptions find their elements
 with a mean F1 of 0.52 by the query alone and 0.58 together with its words (at equal temperature and
 threshold), while 97 % and 96 % of 66 things that no word means are not found.
+
+What does not depend on the query is computed once per scene, see `sas_ros.word_scores`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import ElementLabels
+from sas_ros.word_scores import WordScores, check_width, cosines, word_scores
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -87,6 +90,20 @@ def query_sides(
     A negative that is the query itself is ignored; a vocabulary word that is a negative competes
     even when it means the same as the query ("armchair" without "chair").
     """
+    same, mine, others = _sides(query, vocabulary, negatives, calibration, own)
+    words = np.concatenate([mine, vocabulary.embeddings[same]])
+    return words, np.concatenate([vocabulary.embeddings[~same], others])
+
+
+def _sides(
+    query: Float32Array,
+    vocabulary: Vocabulary,
+    negatives: Float32Array | None,
+    calibration: Calibration,
+    own: Vocabulary | None,
+) -> tuple[npt.NDArray[np.bool_], Float32Array, Float32Array]:
+    """The words (K,) on the query's side, and what is compared besides the vocabulary: the query
+    (1, C), or nothing (0, C) where it is a word, and the negatives (n, C)."""
     query = np.asarray(query, dtype=np.float32)
     same = same_meaning(query, vocabulary, calibration, own)
     if negatives is None or len(negatives) == 0:
@@ -96,12 +113,9 @@ def query_sides(
     if len(negatives):
         repeated = (vocabulary.embeddings @ negatives.T >= IDENTICAL).any(axis=1)
         same &= ~repeated
-    words = vocabulary.embeddings[same]
     # The query is left out where it is one of the words: counted twice it would gain log 2.
-    if not (words @ query >= IDENTICAL).any():
-        words = np.concatenate([query[None], words])
-    others = np.concatenate([vocabulary.embeddings[~same], negatives])
-    return words, others
+    is_word = bool((vocabulary.embeddings[same] @ query >= IDENTICAL).any())
+    return same, query[None][: 0 if is_word else 1], negatives
 
 
 def match_probability(
@@ -125,11 +139,23 @@ def match_probability(
 
     Raises `SasError` when features and embeddings have different widths.
     """
-    _check_width(features, np.asarray(query).shape[-1], "the query")
-    words, others = query_sides(query, vocabulary, negatives, calibration, own)
-    logits = _logits(features, np.concatenate([words, others]), calibration.temperature)
-    share = torch.softmax(logits, dim=1)[:, : len(words)].sum(dim=1)
-    return np.asarray(share.clamp_(0.0, 1.0).cpu().numpy(), dtype=np.float32)
+    check_width(features, np.asarray(query).shape[-1], "the query")
+    scores = word_scores(features, vocabulary, calibration.temperature)
+    return match_words(scores, query, negatives, calibration, own)
+
+
+def match_words(
+    scores: WordScores,
+    query: Float32Array,
+    negatives: Float32Array | None,
+    calibration: Calibration,
+    own: Vocabulary | None = None,
+) -> Float32Array:
+    """`match_probability` of elements whose words were compared already, at the temperature of
+    `calibration`: the features are read once for the query, and not at all when it is a word."""
+    check_width(scores.features, np.asarray(query).shape[-1], "the query")
+    sides = _sides(query, scores.vocabulary, negatives, calibration, own)
+    return scores.probability(*sides)
 
 
 def label_elements(
@@ -140,12 +166,7 @@ def label_elements(
     The confidence is the word's probability in a softmax over `temperature` times the cosines.
     Raises `SasError` when features and vocabulary have different widths.
     """
-    logits = _logits(features, vocabulary.embeddings, temperature)
-    confidence, label = torch.softmax(logits, dim=1).max(dim=1)
-    return ElementLabels(
-        label=np.asarray(label.cpu().numpy(), dtype=np.int64),
-        confidence=np.asarray(confidence.cpu().numpy(), dtype=np.float32),
-    )
+    return word_scores(features, vocabulary, temperature).labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +250,10 @@ def calibrate(
         )
     floor, margin = _best_same_meaning(vocabulary, phrases)
     rows = torch.from_numpy(np.flatnonzero(known))
-    cosines = _logits(elements.features[rows], vocabulary.embeddings, 1.0).cpu()
+    similar = cosines(elements.features[rows], vocabulary.embeddings).T.cpu()
     labels = torch.from_numpy(elements.labels[known])
     scales = np.geomspace(1.0, 100.0, 60)
-    losses = [float(torch.nn.functional.cross_entropy(s * cosines, labels)) for s in scales]
+    losses = [float(torch.nn.functional.cross_entropy(s * similar, labels)) for s in scales]
     found = Calibration(
         temperature=float(scales[int(np.argmin(losses))]),
         same_meaning_floor=floor,
@@ -275,11 +296,9 @@ def _phrase_probability(
     calibration: Calibration,
 ) -> Float32Array:
     """(P, M) float32."""
+    scores = word_scores(elements.features, vocabulary, calibration.temperature)
     return np.stack(
-        [
-            match_probability(elements.features, phrase, vocabulary, None, calibration)
-            for phrase in phrases.embeddings
-        ]
+        [match_words(scores, phrase, None, calibration) for phrase in phrases.embeddings]
     )
 
 
@@ -307,20 +326,3 @@ def _quality(
     return QueryQuality(
         float(np.mean(f1)) if f1 else 0.0, float(np.mean(not_found)) if not_found else 1.0
     )
-
-
-def _logits(features: torch.Tensor, embeddings: Float32Array, scale: float) -> torch.Tensor:
-    """(M, T) float32 logits on the features' device; the scale is applied after the product,
-    because half precision would lose digits of the scaled embeddings."""
-    _check_width(features, embeddings.shape[1], "the vocabulary")
-    words = torch.from_numpy(np.array(embeddings, dtype=np.float32))
-    words = words.to(device=features.device, dtype=features.dtype)
-    return (features @ words.T).float().mul_(scale)
-
-
-def _check_width(features: torch.Tensor, width: int, what: str) -> None:
-    if features.ndim != 2 or features.shape[1] != width:
-        raise SasError(
-            f"The features have shape {tuple(features.shape)}, but {what} has embeddings of width "
-            f"{width}; use the text encoder that the student was trained with."
-        )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.observation import Float64Array
+from sas_ros.voxels import distinct
 
 MOST_POINTS = 60_000
 """Clouds are thinned to about this many points first; planes need no more."""
@@ -37,7 +38,7 @@ class Patches:
 
 def thin_out(points: npt.NDArray[np.floating[Any]], most: int = MOST_POINTS) -> Float64Array:
     """Every k-th finite point as (n, 3) float64, n about `most` at the most; the same each time."""
-    chosen = points[:: max(1, -(-len(points) // most))]
+    chosen = np.ascontiguousarray(points[:: max(1, -(-len(points) // most))])
     chosen = chosen[np.isfinite(chosen).all(axis=1)]
     return np.asarray(chosen, np.float64)
 
@@ -54,7 +55,8 @@ def surface_patches(points: Float64Array) -> Patches:
     cell = float(np.clip(np.max(high - low) / 30, 0.08, 1.0))
     middle = (low + high) / 2
     # Stray returns kilometres away would overflow the grid and say nothing about the room.
-    near = np.abs(points - middle).max(axis=1) < 1000 * cell
+    away = np.abs(points.T - middle[:, None])
+    near = np.maximum(np.maximum(away[0], away[1]), away[2]) < 1000 * cell
     if np.count_nonzero(near) < _FEWEST:
         return Patches(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), 1.0)
     fine = _means(points[near] - middle, cell / _FINE)
@@ -82,12 +84,12 @@ def surface_patches(points: Float64Array) -> Patches:
 
 def _grid(points: Float64Array, cell: float) -> tuple[npt.NDArray[np.int64], int]:
     """(N,) number of the occupied cell of each point, and how many cells are occupied."""
-    steps = np.floor(points / cell).astype(np.int64)
-    steps -= steps.min(axis=0)
-    size = steps.max(axis=0) + 1
-    keys = (steps[:, 0] * size[1] + steps[:, 1]) * size[2] + steps[:, 2]
-    found, owner = np.unique(keys, return_inverse=True)
-    return owner.reshape(-1), len(found)
+    steps = np.floor(np.ascontiguousarray(points.T) / cell).astype(np.int64)
+    steps -= steps.min(axis=1)[:, None]
+    size = [int(extent) for extent in steps.max(axis=1) + 1]
+    keys = (steps[0] * size[1] + steps[1]) * size[2] + steps[2]
+    found, owner = distinct(keys, size[0] * size[1] * size[2])
+    return owner.astype(np.int64, copy=False), len(found)
 
 
 def _means(points: Float64Array, cell: float) -> Float64Array:

@@ -21,8 +21,10 @@ from sas_ros.instances import ObjectInstance, find_instances
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.prompts import normalise_text
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.matching import label_elements, match_probability, same_meaning
+from sas_ros.matching import match_words
 from sas_ros.observation import Cloud, SceneFeatures
+from sas_ros.seen import seen_instead
+from sas_ros.word_scores import scene_scores
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -32,8 +34,6 @@ MAX_INSTANCES, MIN_POINTS = 10, 20
 
 MAX_TEXT_BYTES = 1000
 MAX_NEGATIVES = 64
-MAX_ALTERNATIVES = 5
-_SIGHT = 0.5  # metres
 
 
 class QueryStatus(IntEnum):
@@ -184,6 +184,9 @@ def answer(
 ) -> QueryAnswer:
     """Answer `query` about `scene`, the features of `cloud`.
 
+    What does not depend on the query is kept with the scene: the first answer takes longer, unless
+    `sas_ros.word_scores.scene_scores` was called before with this vocabulary and temperature.
+
     Args:
         query_embedding: (C,) unit embedding of the query's text.
         negative_embeddings: (n, C) unit embeddings of its negatives, or None.
@@ -213,10 +216,9 @@ def answer(
     min_points = max(min_points, 1)
 
     started = time.perf_counter()
-    probability = match_probability(
-        scene.features, query_embedding, vocabulary, negative_embeddings, calibration, own
-    )
-    inside = np.ones(len(probability), dtype=np.bool_)
+    scores = scene_scores(scene, vocabulary, calibration.temperature)
+    probability = match_words(scores, query_embedding, negative_embeddings, calibration, own)
+    inside: npt.NDArray[np.bool_] | None = None
     if query.roi is not None:
         inside = query.roi.contains(scene.positions.astype(np.float64) + scene.origin)
         probability = np.where(inside, probability, np.float32(0))
@@ -241,14 +243,14 @@ def answer(
             probability=probability,
             timing_ms=timing,
         )
-    points = _points_per_element(scene)
-    best = _score_of_enough_points(probability, points * inside, min_points)
-    alternatives = _seen_instead(
-        scene, points * inside, query_embedding, vocabulary, calibration, min_points, own
+    points = scene.points_per_element if inside is None else scene.points_per_element * inside
+    best = score_of_enough_points(probability, points, min_points)
+    alternatives = seen_instead(
+        scene, scores, inside, query_embedding, calibration, min_points, own
     )
     return QueryAnswer(
         QueryStatus.NOT_FOUND,
-        message=_not_found(text, best, threshold, alternatives, query.roi, inside),
+        message=_not_found(text, best, threshold, alternatives, inside),
         best_score=best,
         alternatives=alternatives,
         probability=probability,
@@ -256,70 +258,16 @@ def answer(
     )
 
 
-def _points_per_element(scene: SceneFeatures) -> npt.NDArray[np.int64]:
-    """(M,) number of points of each element."""
-    counts = np.bincount(scene.element_of_point + 1, minlength=len(scene.positions) + 1)
-    return np.asarray(counts[1:], dtype=np.int64)
-
-
-def _score_of_enough_points(
+def score_of_enough_points(
     probability: Float32Array, points: npt.NDArray[np.int64], enough: int
 ) -> float:
     """The probability that the best `enough` points all reach: one stray element is no evidence."""
-    order = np.argsort(-probability, kind="stable")
-    total = np.cumsum(points[order])
-    reached = int(np.searchsorted(total, enough))
+    holding = np.flatnonzero(points)
+    if len(holding) > enough:  # each holds a point or more: the best `enough` elements suffice
+        holding = holding[np.argpartition(-probability[holding], enough - 1)[:enough]]
+    order = holding[np.argsort(-probability[holding], kind="stable")]
+    reached = int(np.searchsorted(np.cumsum(points[order]), enough))
     return float(probability[order[reached]]) if reached < len(order) else 0.0
-
-
-def _seen_instead(
-    scene: SceneFeatures,
-    points: npt.NDArray[np.int64],
-    query: Float32Array,
-    vocabulary: Vocabulary,
-    calibration: Calibration,
-    min_points: int,
-    own: Vocabulary | None,
-) -> tuple[tuple[str, float], ...]:
-    """Labels of at least `min_points` points, most like the query first; things before stuff.
-
-    Scattered elements are no sight of anything: some half metre must hold as many elements of the
-    label as an object needs. Finding the objects themselves would cost ten times as much.
-    """
-    labels = label_elements(scene.features, vocabulary, calibration.temperature)
-    weights = points.astype(np.float64)
-    count = np.bincount(labels.label, weights=weights, minlength=len(vocabulary))
-    total = np.bincount(
-        labels.label, weights=weights * labels.confidence, minlength=len(vocabulary)
-    )
-    confidence = total / np.maximum(count, 1)
-    similarity = np.maximum(vocabulary.embeddings @ np.asarray(query, dtype=np.float32), 0.0)
-    dense = _densest(scene, labels.label, points > 0, len(vocabulary)) >= calibration.min_elements
-    present = (count >= min_points) & dense & ~same_meaning(query, vocabulary, calibration, own)
-    things = np.array(vocabulary.things)
-    if (present & things).any():
-        present &= things
-    score = np.clip(similarity * confidence, 0.0, 1.0)
-    chosen = np.flatnonzero(present)
-    chosen = chosen[np.argsort(-score[chosen], kind="stable")][:MAX_ALTERNATIVES]
-    return tuple((vocabulary.names[int(k)], float(score[k])) for k in chosen)
-
-
-def _densest(
-    scene: SceneFeatures,
-    labels: npt.NDArray[np.int64],
-    inside: npt.NDArray[np.bool_],
-    count: int,
-) -> npt.NDArray[np.int64]:
-    """(count,) for each label the most elements of it `inside` that one cell of `_SIGHT` holds."""
-    cells = np.floor(scene.positions[inside] / _SIGHT).astype(np.int64)
-    cells -= cells.min(axis=0, initial=0)
-    size = cells.max(axis=0, initial=0) + 1
-    key = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
-    pairs, counts = np.unique(key * count + labels[inside], return_counts=True)
-    densest = np.zeros(count, dtype=np.int64)
-    np.maximum.at(densest, pairs % count, counts)
-    return densest
 
 
 def _not_found(
@@ -327,12 +275,11 @@ def _not_found(
     best: float,
     threshold: float,
     alternatives: tuple[tuple[str, float], ...],
-    roi: RegionOfInterest | None,
-    inside: npt.NDArray[np.bool_],
+    inside: npt.NDArray[np.bool_] | None,
 ) -> str:
-    if not inside.any():
+    if inside is not None and not inside.any():
         return "The region of interest holds no points of this cloud."
-    where = "here" if roi is None else "in the region of interest"
+    where = "here" if inside is None else "in the region of interest"
     if best >= threshold:
         reason = "what matches lies in pieces too small to be an object"
     else:

@@ -6,22 +6,26 @@ embeddings. Text comes in afterwards, see `sas_ros.matching` and `sas_ros.query`
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from sas_ros.errors import SasError
-from sas_ros.gravity import canonical_yaw, rotation_to_z_up
+from sas_ros.gravity import rotation_to_z_up
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.matching import label_elements
+from sas_ros.memory import SMALLEST_TILE, default_budget, free_bytes, voxels_within
 from sas_ros.observation import Cloud, ElementLabels, Observation, SceneFeatures, Up
-from sas_ros.sparse import CoordinateManager, SparseTensor
+from sas_ros.pose import columns_of, lay_along_walls, turn_in_place
 from sas_ros.student.bundle import StudentBundle
-from sas_ros.student.inputs import FLOOR_PERCENTILE, choose_device, input_features
-from sas_ros.voxels import voxelise
+from sas_ros.student.engine import StudentEngine
+from sas_ros.student.inputs import input_features
+from sas_ros.tiles import rim_of, tiles
+from sas_ros.voxels import voxelise_columns
+from sas_ros.word_scores import scene_scores
 
-_OVERLAP_VOXELS = 32
-_SMALLEST_TILE = 2_000
+_EXACT_SHARE = 0.25
+"""Features that would take more than this share of the budget are kept in half precision."""
 
 
 class Segmenter:
@@ -29,11 +33,14 @@ class Segmenter:
 
     Args:
         bundle: the student.
-        device: "auto", "cuda" or "cpu"; half precision on a GPU.
+        device: "auto", "cuda" or "cpu".
         votes: 1, 2, 4 or 8: how many symmetric views (quarter turns about the vertical, then
             mirrored) of the voxel grid are averaged. More is steadier and as many times slower.
-        max_voxels: larger clouds go through the network in overlapping tiles of at most this many
-            voxels; out of memory halves it.
+        memory_budget: MiB that a pass of the network may take; 0 is half of what is free now, at
+            most 4 GiB. Larger clouds go through the network in overlapping tiles; out of memory
+            halves them. The features of the whole cloud come on top: where they would take more
+            than a quarter of the budget in single precision, they are kept in half precision.
+        backend, precision: how the network is run, see `StudentEngine`.
     """
 
     def __init__(
@@ -42,16 +49,24 @@ class Segmenter:
         *,
         device: str = "auto",
         votes: int = 1,
-        max_voxels: int = 400_000,
+        memory_budget: float = 0.0,
+        backend: str = "auto",
+        precision: str = "auto",
     ) -> None:
         if votes not in (1, 2, 4, 8):
             raise SasError(f"votes must be 1, 2, 4 or 8, not {votes}.")
         self.bundle = bundle
-        self.device = choose_device(device)
+        self.engine = StudentEngine(bundle, device=device, backend=backend, precision=precision)
+        self.device = self.engine.device
         self.votes = votes
-        self.max_voxels = max(max_voxels, _SMALLEST_TILE)
-        self._dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        self._network = bundle.network().to(self.device, self._dtype)
+        self._budget = int(memory_budget * 2**20) or default_budget(self.device)
+        self._rim = rim_of(self.engine.config)
+        self._network_seconds = 0.0
+
+    @property
+    def tile_voxels(self) -> int:
+        """Voxels that go through the network at once: what the memory budget allows."""
+        return voxels_within(self._budget, self.engine.config, self.engine.dtype.itemsize)
 
     def segment(self, observation: Observation | Cloud, up: Up) -> SceneFeatures:
         """Features of every occupied voxel of a cloud, metres, any frame whose `up` is known.
@@ -78,29 +93,33 @@ class Segmenter:
         if not valid.any():
             raise SasError("The cloud is empty or has no finite point: there is nothing to label.")
         rotation = rotation_to_z_up(up.direction)
-        points = cloud.points[valid].astype(np.float64) @ rotation.T
-        turn, origin = canonical_pose(points)
-        points = points @ turn.T
-        grid = voxelise(points, self.bundle.voxel_size, origin=origin)
+        columns = columns_of(cloud.points, valid)
+        turn_in_place(columns, rotation)
+        turn, origin = lay_along_walls(columns)
+        grid = voxelise_columns(columns, self.bundle.voxel_size, origin=origin)
+        del columns
         heights = (grid.coordinates[:, 3] + 0.5) * grid.voxel_size
         inputs = torch.from_numpy(input_features(self.bundle.inputs, heights))
+        self._network_seconds = 0.0
         features = self._features(torch.from_numpy(grid.coordinates), inputs)
         element_of_point = np.full(len(cloud.points), -1, dtype=np.int32)
         element_of_point[valid] = grid.inverse
-        to_source = turn @ rotation  # source -> canonical; its transpose goes back
+        positions = np.ascontiguousarray(grid.centers.T, dtype=np.float64)
+        turn_in_place(positions, (turn @ rotation).T)  # canonical -> source
         return SceneFeatures(
             features=features,
-            positions=(grid.centers.astype(np.float64) @ to_source).astype(np.float32),
+            positions=np.ascontiguousarray(positions.T, dtype=np.float32),
             element_of_point=element_of_point,
             header=cloud.header,
             up=up,
             origin=cloud.origin,
             element_size=self.bundle.voxel_size,
+            network_s=self._network_seconds,
         )
 
     def label(self, scene: SceneFeatures, vocabulary: Vocabulary) -> ElementLabels:
-        """Best word of the vocabulary per element, with its probability."""
-        return label_elements(scene.features, vocabulary, self.bundle.calibration.temperature)
+        """Best word of the vocabulary per element, with its probability; kept with the scene."""
+        return scene_scores(scene, vocabulary, self.bundle.calibration.temperature).labels
 
     def warm_up(self) -> None:
         """Run once on a small block, so that the first real cloud pays no start-up costs."""
@@ -110,15 +129,15 @@ class Segmenter:
         self.segment(Cloud(points), Up(np.array([0.0, 0.0, 1.0])))
 
     def _features(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        limit = self.max_voxels
+        limit, kept = self.tile_voxels, self._kept_precision(len(coordinates))
         while True:
             try:
-                return self._voted(coordinates, inputs, limit)
+                return self._tiled(coordinates, inputs, limit, kept)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 limit = min(limit, len(coordinates)) // 2
-                if limit < _SMALLEST_TILE:
+                if limit < SMALLEST_TILE:
                     raise MemoryError(
                         f"A cloud of {len(coordinates)} voxels does not fit the memory of "
                         f"{self.device}, not even in tiles."
@@ -126,78 +145,47 @@ class Segmenter:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _voted(self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int) -> torch.Tensor:
+    def _tiled(
+        self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int, kept: torch.dtype
+    ) -> torch.Tensor:
+        """(M, C) unit features, in tiles of at most `limit` voxels where there are more."""
+        if len(coordinates) <= limit:
+            return self._unit(coordinates, inputs).to(kept)
+        shape = (len(coordinates), self.bundle.feature_dim)
+        features = torch.empty(shape, dtype=kept, device=self.device)
+        for tile in tiles(coordinates.numpy(), limit, self._rim):
+            rows, core = torch.from_numpy(tile.rows), torch.from_numpy(tile.core)
+            unit = self._unit(coordinates[rows], inputs[rows])
+            features[rows[core].to(self.device)] = unit[core.to(self.device)].to(kept)
+        return features
+
+    def _kept_precision(self, voxels: int) -> torch.dtype:
+        """Half precision on a GPU or where single would take too much of the budget; MemoryError
+        where even half does not fit."""
+        values = voxels * self.bundle.feature_dim
+        single = self.device.type == "cpu" and values * 4 <= self._budget * _EXACT_SHARE
+        kept = torch.float32 if single else torch.float16
+        # The system promises more than it has; a process that believes it is killed.
+        if self.device.type == "cpu" and values * kept.itemsize > free_bytes(self.device):
+            raise MemoryError(
+                f"The features of {voxels} voxels take {values * kept.itemsize / 2**30:.1f} GiB, "
+                "more than is free."
+            )
+        return kept
+
+    def _unit(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, C) float32 unit features of one tile, averaged over its symmetric views."""
         total: torch.Tensor | None = None
         for vote in range(self.votes):
-            raw = self._tiled(symmetric_view(coordinates, vote, self.votes), inputs, limit)
+            started = time.perf_counter()
+            raw = self.engine.forward(symmetric_view(coordinates, vote, self.votes), inputs)
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+            self._network_seconds += time.perf_counter() - started
             unit = torch.nn.functional.normalize(raw.float(), dim=1)
             total = unit if total is None else total.add_(unit)
         assert total is not None
-        if self.votes > 1:
-            total = torch.nn.functional.normalize(total, dim=1)
-        return total.to(self._dtype)
-
-    def _tiled(self, coordinates: torch.Tensor, inputs: torch.Tensor, limit: int) -> torch.Tensor:
-        """Forward in tiles: halve along the longer side until a tile with its overlap fits."""
-        if len(coordinates) <= limit:
-            return self._forward(coordinates, inputs)
-        horizontal = coordinates[:, 1:3]
-        extent = horizontal.amax(0) - horizontal.amin(0)
-        position = horizontal[:, int(extent.argmax())]
-        middle = int(position.median())
-        low, high = position < middle, position >= middle
-        output: torch.Tensor | None = None
-        for core in (low, high):
-            if not bool(core.any()):
-                continue
-            edge = position[core]
-            near = (position >= int(edge.min()) - _OVERLAP_VOXELS) & (
-                position <= int(edge.max()) + _OVERLAP_VOXELS
-            )
-            if bool(near.all()):
-                near = core  # too narrow to overlap and still get smaller
-            if bool(near.all()):
-                return self._forward(coordinates, inputs)
-            tile = self._tiled(coordinates[near], inputs[near], limit)
-            if output is None:
-                output = tile.new_empty((len(coordinates), tile.shape[1]))
-            output[core] = tile[core[near].to(tile.device)]
-        assert output is not None
-        return output
-
-    @torch.inference_mode()
-    def _forward(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        manager = CoordinateManager(coordinates.to(self.device))
-        features = inputs.to(self.device, self._dtype)
-        output: torch.Tensor = self._network(SparseTensor(features, manager)).features
-        return output
-
-
-def canonical_pose(
-    points: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A pose about the vertical that depends on the room, not on how the sensor was turned.
-
-    Args:
-        points: (N, 3) metres, z up.
-
-    Returns:
-        The (3, 3) rotation about z that puts the walls along the axes and the heavier side of the
-        room in the first quadrant, and the (3,) grid origin in the rotated frame: the middle of
-        the bounds horizontally, the floor vertically.
-    """
-    turn = _about_z(-canonical_yaw(points))
-    rotated = points @ turn.T
-    low, high = rotated[:, :2].min(axis=0), rotated[:, :2].max(axis=0)
-    heavy = rotated[:, :2].mean(axis=0) - (low + high) / 2
-    quarter = int(np.floor(np.arctan2(heavy[1], heavy[0]) / (np.pi / 2)))
-    if quarter:
-        square = np.round(_about_z(-quarter * np.pi / 2))
-        turn = square @ turn
-        rotated = rotated @ square.T
-        low, high = rotated[:, :2].min(axis=0), rotated[:, :2].max(axis=0)
-    floor = np.percentile(rotated[:, 2], FLOOR_PERCENTILE)
-    return turn, np.array([*(low + high) / 2, floor])
+        return total if self.votes == 1 else torch.nn.functional.normalize(total, dim=1)
 
 
 def symmetric_view(coordinates: torch.Tensor, vote: int, votes: int) -> torch.Tensor:
@@ -210,11 +198,6 @@ def symmetric_view(coordinates: torch.Tensor, vote: int, votes: int) -> torch.Te
     if vote >= 4:
         x = -x - 1
     return torch.stack([coordinates[:, 0], x, y, coordinates[:, 3]], dim=1)
-
-
-def _about_z(angle: float) -> npt.NDArray[np.float64]:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

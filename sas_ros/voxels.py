@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,13 @@ from sas_ros.errors import SasError
 
 # Coordinates span fewer than 2**21 voxels per axis, so that three of them fit one int64 key.
 _MAX_EXTENT = 2**20
+
+# Points worked on at a time: their intermediate results stay in the processor's cache.
+_CHUNK = 2**15
+
+# Up to so many cells, a table over all of them is faster than sorting, and no larger than the sort.
+_DENSE_CELLS = 2**16
+_DENSE_CELLS_PER_POINT = 8
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,27 @@ def voxelise(
     Raises:
         SasError: no points, points that are not finite, or an extent above 2**20 voxels.
     """
-    if len(points) == 0:
+    columns = np.ascontiguousarray(np.asarray(points).T, dtype=np.float64)
+    return voxelise_columns(columns, voxel_size, origin=origin, batch=batch)
+
+
+def voxelise_columns(
+    columns: npt.NDArray[np.float64],
+    voxel_size: float,
+    *,
+    origin: npt.ArrayLike = (0.0, 0.0, 0.0),
+    batch: int = 0,
+) -> VoxelGrid:
+    """`voxelise` for points that are held as (3, N) rows x, y, z, which is several times faster.
+
+    Needs about 40 bytes a point beside its arguments and its result.
+    """
+    if columns.shape[1] == 0:
         raise SasError("The cloud is empty: there is nothing to voxelise.")
     corner = np.asarray(origin, dtype=np.float64)
-    scaled = np.floor((np.asarray(points, dtype=np.float64) - corner) / voxel_size)
-    low, high = scaled.min(axis=0), scaled.max(axis=0)
+    # Rounding never changes an order: the cells of the extremes are the extremes of the cells.
+    low = np.floor((columns.min(axis=1) - corner) / voxel_size)
+    high = np.floor((columns.max(axis=1) - corner) / voxel_size)
     if not np.isfinite(low).all() or not np.isfinite(high).all():
         raise SasError("The cloud holds NaN or Inf coordinates; drop them before voxelising.")
     extent = high - low + 1
@@ -63,13 +87,36 @@ def voxelise(
             f"The cloud spans {extent.max() * voxel_size:.0f} m, more than "
             f"{_MAX_EXTENT} voxels of {voxel_size} m; are its coordinates in metres?"
         )
-    relative = (scaled - low).astype(np.int64)
-    size = extent.astype(np.int64)
-    keys = (relative[:, 0] * size[1] + relative[:, 1]) * size[2] + relative[:, 2]
-    unique, inverse = np.unique(keys, return_inverse=True)
+    size = [int(value) for value in extent]
+    volume = size[0] * size[1] * size[2]
+    keys = np.empty(columns.shape[1], dtype=np.int32 if volume < 2**31 else np.int64)
+    for start in range(0, len(keys), _CHUNK):
+        part = columns[:, start : start + _CHUNK]
+        cells = np.floor((part - corner[:, None]) / voxel_size) - low[:, None]
+        cells = cells.astype(keys.dtype)
+        keys[start : start + _CHUNK] = (cells[0] * size[1] + cells[1]) * size[2] + cells[2]
+    unique, inverse = distinct(keys, volume)
     coordinates = np.empty((len(unique), 4), dtype=np.int32)
     coordinates[:, 0] = batch
-    coordinates[:, 3] = unique % size[2] + int(low[2])
-    coordinates[:, 2] = unique // size[2] % size[1] + int(low[1])
-    coordinates[:, 1] = unique // (size[1] * size[2]) + int(low[0])
-    return VoxelGrid(coordinates, inverse.reshape(-1).astype(np.int64), voxel_size, corner)
+    rest, z = np.divmod(unique, size[2])
+    x, y = np.divmod(rest, size[1])
+    for axis, cell in enumerate((x, y, z)):
+        coordinates[:, 1 + axis] = cell + int(low[axis])
+    return VoxelGrid(coordinates, inverse.astype(np.int64), voxel_size, corner)
+
+
+def distinct(keys: npt.NDArray[Any], volume: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The distinct keys in [0, volume), ascending, and (N,) which of them each key is.
+
+    Sorts only where a table over all of [0, volume) would be large.
+    """
+    if volume > max(_DENSE_CELLS, _DENSE_CELLS_PER_POINT * len(keys)):
+        unique, inverse = np.unique(keys, return_inverse=True)
+        return unique, inverse.reshape(-1)
+    # A look-up over all cells instead of a sort.
+    seen = np.zeros(volume, dtype=np.bool_)
+    seen[keys] = True
+    unique = np.flatnonzero(seen)
+    rank = np.empty(volume, dtype=np.int32)
+    rank[unique] = np.arange(len(unique), dtype=np.int32)
+    return unique, rank[keys]

@@ -11,6 +11,10 @@ TRAINING_VERBS: dict[str, tuple[str, str]] = {
     "demo": ("sas_training.commands.demo", "the whole path: room, node, replay, queries, pictures"),
     "train": ("sas_training.commands.train", "train a student on labelled rooms"),
     "evaluate": ("sas_training.commands.evaluate", "score a student on labelled scans"),
+    "import-checkpoint": (
+        "sas_training.commands.import_checkpoint",
+        "make a bundle of a published OpenScene or SAS student",
+    ),
     "world": ("sas_training.commands.world", "make procedural rooms"),
     "bench": ("sas_training.commands.bench", "measure the engine, the student and the node"),
 }

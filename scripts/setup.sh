@@ -4,6 +4,9 @@
 # Each step leaves a stamp, written last, that holds a hash of what went into it. A step whose stamp fits is skipped, so
 # the script can be stopped at any moment and run again, and costs well under a second when there is nothing to do.
 # With a ROS 2 installation sourced, that one is used; without, real ROS 2 comes from its PyPI wheels.
+#
+# `test` also builds MinkowskiEngine, an optional second engine. SAS_SKIP_MINKOWSKI=1 leaves it out;
+# SAS_REQUIRE_MINKOWSKI=1 makes a failed build fail the set-up.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -106,20 +109,29 @@ install_system_packages() {
   if ! command -v c++ >/dev/null || ! command -v cc >/dev/null; then missing+=(build-essential); fi
   if [[ -n $ROS_PYTHON ]] && ! command -v cmake >/dev/null; then missing+=(cmake); fi
   ((${#missing[@]})) || return 0
+  apt_install "${missing[@]}" || fail "$PROBLEM"
+}
 
-  local command="apt-get install -y --no-install-recommends ${missing[*]}"
-  command -v apt-get >/dev/null ||
-    fail "these Debian packages, or this system's counterparts, are needed first: ${missing[*]}"
+# Installs Debian packages; on failure returns 1 and leaves a sentence in PROBLEM.
+apt_install() {
+  local command="apt-get install -y --no-install-recommends $*"
+  if ! command -v apt-get >/dev/null; then
+    PROBLEM="these Debian packages, or this system's counterparts, are needed first: $*"
+    return 1
+  fi
   local sudo=()
   if ((EUID != 0)); then
-    sudo -n true 2>/dev/null ||
-      fail "some system packages are missing. Run this, then the same command again:
+    if ! sudo -n true 2>/dev/null; then
+      PROBLEM="some system packages are missing. Run this, then the same command again:
     sudo apt-get update && sudo $command"
+      return 1
+    fi
     sudo=(sudo -n)
   fi
-  say "Installing system packages: ${missing[*]}"
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "apt-get update -q && $command" >"$LOG" 2>&1 </dev/null ||
-    fail "apt-get failed: $(grep -E '^E:' "$LOG" | head -n1). The whole output is in $LOG."
+  say "Installing system packages: $*"
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "apt-get update -q && $command" >"$LOG" 2>&1 </dev/null && return
+  PROBLEM="apt-get failed: $(grep -E '^E:' "$LOG" | head -n1). The whole output is in $LOG."
+  return 1
 }
 
 # ---------------------------------------------------------------------------------------------------- pip
@@ -317,6 +329,87 @@ install_package() {
   finish package "$key"
 }
 
+# ---------------------------------------------------------------------------------------------------- MinkowskiEngine
+# Built from source, optional: without it the engine of plain PyTorch computes the same. The wheel fits one torch, one
+# Python and these flags; it is kept in the user's cache, so another .venv does not build it again.
+MINKOWSKI_BUILD="--cpu_only --blas=openblas"
+
+minkowski_failed() {
+  [[ -z ${SAS_REQUIRE_MINKOWSKI:-} ]] || fail "MinkowskiEngine is required here, but $*"
+  say "Going on without MinkowskiEngine, which is optional (the native engine does not need it): $*"
+}
+
+has_openblas() {
+  printf '#include <cblas.h>\nint main(void) { return 0; }\n' | cc -x c - -lopenblas -o /dev/null 2>/dev/null
+}
+
+# MB of memory that one compiler of this build needs, and so how many may run at once.
+minkowski_jobs() {
+  local free cores
+  free=$(awk '/^MemAvailable/ {print int($2 / 1024 / 1800)}' /proc/meminfo)
+  cores=$(nproc)
+  ((free < cores)) && cores=$free
+  ((cores > 0)) && echo "$cores" || echo 1
+}
+
+install_minkowski() {
+  [[ -z ${SAS_SKIP_MINKOWSKI:-} ]] || return 0
+  local version fits key cache wheels log=$STATE/minkowski.txt
+  version=$(sed -n 's/^MinkowskiEngine==//p' requirements/minkowski.txt)
+  fits=$("$VENV/bin/python" -c 'import importlib.metadata, sysconfig
+print("torch" + importlib.metadata.version("torch"), sysconfig.get_config_var("SOABI"), sep="-")')
+  key=$(echo "$version $fits $MINKOWSKI_BUILD" | hash_of)
+  is_done minkowski "$key" && return
+  if [[ -z ${SAS_REQUIRE_MINKOWSKI:-} ]] && is_done minkowski-failed "$key"; then
+    minkowski_failed "its build failed before, see $log. To try again, remove $STATE/minkowski-failed."
+    return
+  fi
+  if ! has_openblas && ! apt_install libopenblas-dev; then
+    minkowski_failed "$PROBLEM"
+    return
+  fi
+  cache=${XDG_CACHE_HOME:-${HOME:-$STATE}/.cache}/sas_ros
+  mkdir -p "$cache" 2>/dev/null || cache=$STATE
+  wheels=$cache/minkowski-$version-$fits-${key:0:8}
+  if ! compgen -G "$wheels/*.whl" >/dev/null; then
+    say "Building MinkowskiEngine $version (some minutes, once; SAS_SKIP_MINKOWSKI=1 leaves it out)"
+    rm -rf "$STATE/wheels"
+    # For older pip: it would not pass settings on without PEP 517, and keeps only the last of two of the same name.
+    if ! CFLAGS=-g0 PIP_USE_PEP517=1 MAX_JOBS=$(minkowski_jobs) "$VENV/bin/python" -m pip wheel --no-input \
+      --no-build-isolation --no-deps --no-cache-dir --wheel-dir "$STATE/wheels" \
+      "--config-settings=--global-option=$MINKOWSKI_BUILD" "MinkowskiEngine==$version" >"$log" 2>&1 </dev/null; then
+      rm -rf "$STATE/wheels"
+      # A package index that could not be reached is asked again next time; a compiler's refusal is not.
+      if grep -q '^Building wheel' "$log"; then finish minkowski-failed "$key"; fi
+      minkowski_failed "it did not build: $(minkowski_reason "$log"). The whole output is in $log."
+      return
+    fi
+    rm -rf "$wheels" "$wheels.new"
+    cp -r "$STATE/wheels" "$wheels.new"
+    mv "$wheels.new" "$wheels"
+    rm -rf "$STATE/wheels"
+  fi
+  if ! {
+    "$VENV/bin/python" -m pip install --no-input --no-deps --no-index --force-reinstall "$wheels"/*.whl &&
+      "$VENV/bin/python" -c 'import torch
+from sas_ros.sparse import minkowski
+minkowski.check(torch.device("cpu"))'
+  } >"$log" 2>&1 </dev/null; then
+    rm -rf "$wheels"
+    minkowski_failed "it was built but does not run: $(minkowski_reason "$log"). Details: $log."
+    return
+  fi
+  rm -f "$log" "$STATE/minkowski-failed"
+  finish minkowski "$key"
+}
+
+minkowski_reason() {
+  local reason
+  reason=$(grep -vE 'subprocess-exited|ERROR: Failed' "$1" | grep -m1 -E '(error|Error|ERROR): ' | sed 's/^ *//' | cut -c1-200) ||
+    reason=$(grep -E '^ERROR' "$1" | tail -n1)
+  echo "${reason:-no reason was given}"
+}
+
 check_result() {
   local key
   key=$(cat "$STATE"/{packages-*,interfaces,package} | hash_of)
@@ -341,5 +434,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 install_packages
 install_interfaces
 install_package
+if [[ $PROFILE == test ]]; then install_minkowski; fi
 printf '%s\n' "$MODE" >"$STATE/mode"
 if check_result; then say "Set up in $SECONDS s ($(du -sm "$VENV" | cut -f1) MB in .venv)."; fi

@@ -12,6 +12,7 @@ import pytest
 from students import untrained_student
 
 from sas_ros.scans import read_scan, write_ply
+from sas_ros.sparse import minkowski
 from sas_training.cli import main
 
 
@@ -37,8 +38,9 @@ def room(tmp_path: Path) -> Path:
 def test_help_is_quick_and_names_every_verb() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "sas_training.cli", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    for verb in ("segment", "run", "replay", "query", "save", "train", "evaluate", "world"):
-        assert f"  {verb} " in result.stdout
+    robot = ("segment", "run", "replay", "query", "save")
+    for verb in (*robot, "train", "import-checkpoint", "evaluate", "world"):
+        assert f"  {verb} " in result.stdout.replace("\n", " ")
     for heavy in ("torch", "rclpy", "open3d", "transformers"):
         assert f"| {heavy}\n" not in result.stderr, f"--help imports {heavy}"
 
@@ -139,7 +141,12 @@ def test_world_train_evaluate_segment(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    "words", [["student", "--voxels", "2000", "--rounds", "1"], ["query", "--elements", "1000"]]
+    "words",
+    [
+        ["student", "--voxels", "2000", "--rounds", "1"],
+        ["student", "--voxels", "2000", "--rounds", "1", "--train"],
+        ["query", "--elements", "1000"],
+    ],
 )
 def test_bench_prints_ours_and_the_floor(
     words: list[str], student: Path, capsys: pytest.CaptureFixture[str]
@@ -147,3 +154,10 @@ def test_bench_prints_ours_and_the_floor(
     assert main(["bench", *words, "--student", str(student), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["ratio_to_floor"] > 0 and result["floor_s"] > 0 and result["threads"] >= 1
+    for kind in ("", "_train") if "--train" in words else ("",) if "student" in words else ():
+        native, other = result[f"native{kind}_s"], result[f"minkowski{kind}_s"]
+        speedup = result[f"speedup{kind}_vs_minkowski"]
+        if minkowski.is_installed():
+            assert speedup == pytest.approx(other / native) and "note" not in result
+        else:
+            assert other is speedup is None and "not installed" in result["note"]

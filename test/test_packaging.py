@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PINNED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(\s*;\s*python_version.*)?$"
 )
-REQUIREMENT_LISTS = ("base", "ros", "text", "demo", "test", "constraints")
+REQUIREMENT_LISTS = ("base", "ros", "text", "demo", "test", "minkowski", "constraints")
 
 # Keys of the ROS distributions Humble to Lyrical, or of rosdep's own base list.
 ROSDEP_KEYS = {
@@ -99,6 +99,14 @@ def test_ros_stays_in_the_node_folder_and_its_client() -> None:
     for path in sorted((ROOT / "sas_training").rglob("*.py")):
         if "commands" not in path.parts:
             assert "rclpy" not in imports_of(path), path
+
+
+def test_the_optional_engine_has_one_door() -> None:
+    door = ROOT / "sas_ros" / "sparse" / "minkowski.py"
+    for folder in ("sas_ros", "sas_training"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert path == door or not any("Minkowski" in name for name in imports_of(path)), path
+    assert "MinkowskiEngine" in imports_of(door)
 
 
 def imports_of(path: Path) -> set[str]:

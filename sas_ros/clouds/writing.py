@@ -125,18 +125,17 @@ def write_labelled_cloud(
     label = np.asarray(label)
     if count and (label.min() < 0 or label.max() > UNLABELLED):
         raise SasError(f"Labels must be in [0, {UNLABELLED}]; use {UNLABELLED} for unlabelled.")
-    records = _xyzrgb_records(_LABELLED, 32, cloud, cloud.points, rgb)
+    data, records = _xyzrgb_records(_LABELLED, 32, cloud, cloud.points, rgb)
     records["label"] = label
     records["confidence"] = confidence
     records["instance"] = ids
-    bad = ~cloud.valid
-    dense = not bad.any()
-    if not dense:
+    bad = np.flatnonzero(~cloud.valid)
+    if len(bad):
         records["label"][bad] = UNLABELLED
         records["confidence"][bad] = 0.0
         records["instance"][bad] = NO_INSTANCE
-    shape = (cloud.height, cloud.width)
-    return _message(message_type, point_field_type, header, _LABELLED, records, shape, dense)
+    shape, dense = (cloud.height, cloud.width), not len(bad)
+    return _message(message_type, point_field_type, header, _LABELLED, 32, data, shape, dense)
 
 
 def write_cloud(
@@ -152,9 +151,9 @@ def write_cloud(
     Arguments are those of `write_labelled_cloud`; for replaying files, where there is no source
     message to copy from.
     """
-    records = _xyzrgb_records(_XYZRGB, 16, cloud, cloud.points, rgb)
+    data, _ = _xyzrgb_records(_XYZRGB, 16, cloud, cloud.points, rgb)
     shape, dense = (cloud.height, cloud.width), bool(cloud.valid.all())
-    return _message(message_type, point_field_type, header, _XYZRGB, records, shape, dense)
+    return _message(message_type, point_field_type, header, _XYZRGB, 16, data, shape, dense)
 
 
 def write_subset(
@@ -183,9 +182,9 @@ def write_subset(
     if rgb is None and cloud.colors is not None:
         rgb = cloud.colors[chosen]
     points = cloud.points[chosen]
-    records = _xyzrgb_records(_XYZRGB, 16, cloud, points, rgb)
+    data, _ = _xyzrgb_records(_XYZRGB, 16, cloud, points, rgb)
     shape, dense = (1, len(chosen)), bool(np.isfinite(points).all())
-    return _message(message_type, point_field_type, header, _XYZRGB, records, shape, dense)
+    return _message(message_type, point_field_type, header, _XYZRGB, 16, data, shape, dense)
 
 
 def _as_indices(indices: Indices, count: int) -> npt.NDArray[np.intp]:
@@ -206,8 +205,9 @@ def _xyzrgb_records(
     cloud: Cloud,
     points: npt.NDArray[np.float32],
     rgb: npt.NDArray[np.uint8] | None,
-) -> npt.NDArray[Any]:
-    """(N,) records of `step` bytes with x, y, z, rgb filled and everything else zero."""
+) -> tuple[array[int], npt.NDArray[Any]]:
+    """Bytes of N records of `step` bytes with x, y, z, rgb filled and everything else zero, and
+    (N,) a view of them by field."""
     names, formats, offsets = zip(*layout, strict=True)
     dtype = np.dtype(
         {
@@ -217,21 +217,24 @@ def _xyzrgb_records(
             "itemsize": step,
         }
     )
-    records = np.zeros(len(points), dtype)
+    # array.array is the one type whose elements rclpy does not check one by one; filled in place,
+    # it is not copied either.
+    data = array("B", b"\0") * (step * len(points))
+    records = np.frombuffer(data, dtype)
     source = points.astype(np.float64) + cloud.origin if cloud.origin.any() else points
-    for axis, name in enumerate("xyz"):
-        records[name] = source[:, axis]
+    floats = np.frombuffer(data, "<f4").reshape(len(points), step // 4)
+    floats[:, :3] = source
     if rgb is None:
         rgb = cloud.colors if len(points) == len(cloud.points) else None
     if rgb is not None and np.shape(rgb) != (len(points), 3):
         raise SasError(f"{len(points)} points need ({len(points)}, 3) colours: {np.shape(rgb)}.")
     # Set as bytes: arithmetic on the packed float would destroy the colour.
-    raw = records.view(np.uint8).reshape(-1, step)
     if rgb is None:
-        raw[:, 12:15] = UNKNOWN_COLOR
+        floats.view("<u4")[:, 3] = UNKNOWN_COLOR * 0x010101
     else:
+        raw = np.frombuffer(data, np.uint8).reshape(-1, step)
         raw[:, 12], raw[:, 13], raw[:, 14] = rgb[:, 2], rgb[:, 1], rgb[:, 0]
-    return records
+    return data, records
 
 
 def _message(
@@ -239,7 +242,8 @@ def _message(
     point_field_type: Any,
     header: Any,
     layout: Sequence[tuple[str, str, int]],
-    records: npt.NDArray[Any],
+    step: int,
+    data: array[int],
     shape: tuple[int, int],
     dense: bool,
 ) -> Any:
@@ -256,11 +260,8 @@ def _message(
         for name, code, offset in layout
     ]
     message.is_bigendian = False
-    message.point_step = int(records.dtype.itemsize)
+    message.point_step = step
     message.row_step = message.point_step * message.width
-    # array.array is the one type whose elements rclpy does not check one by one.
-    data = array("B")
-    data.frombytes(records.view(np.uint8).data)
     message.data = data
     message.is_dense = bool(dense)
     return message

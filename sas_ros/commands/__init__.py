@@ -30,6 +30,27 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(1, 2, 4, 8),
         help="symmetric views to average: steadier and as many times slower (default: 1)",
     )
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "native", "minkowski"),
+        help="library for sparse convolution (default: native, unless MinkowskiEngine is clearly "
+        "faster)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="numbers of the network (default: float16 on a GPU, else float32)",
+    )
+    parser.add_argument(
+        "--memory-budget",
+        type=whole_number(0),
+        default=0,
+        metavar="MIB",
+        help="memory for one pass of the network; larger clouds go through it in overlapping tiles "
+        "(default: half of what is free, at most 4096)",
+    )
 
 
 def whole_number(low: int) -> Callable[[str], int]:

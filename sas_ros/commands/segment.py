@@ -14,8 +14,8 @@ import numpy.typing as npt
 from sas_ros.commands import add_scan_arguments, parse_up
 from sas_ros.errors import SasError
 from sas_ros.instances import ObjectInstance
-from sas_ros.language.available import encoder_available
-from sas_ros.language.encoder import TextEncoder, load_encoder
+from sas_ros.language.available import OPEN_CLIP_PREFIX
+from sas_ros.language.encoder import TextEncoder, check_encoder, load_encoder
 from sas_ros.language.prompts import apply_prompt
 from sas_ros.language.vocabulary import UNLABELLED
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_scan_arguments(parser)
     parser.add_argument("--query", nargs="+", default=[], metavar="TEXT", help="words to look for")
     parser.add_argument("--threshold", type=float, default=0.0, help="probability a point needs")
+    parser.add_argument("--text-weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("-o", "--output", type=Path, help="write the labelled cloud as PLY")
     parser.add_argument("--picture", type=Path, help="write a PNG of the labelled cloud")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -52,14 +53,23 @@ def run(arguments: argparse.Namespace) -> int:
     cloud = read_scan(arguments.scan)
     bundle = StudentBundle.load(find_student(arguments.student))
     up = resolve_up(cloud, parse_up(arguments.up))
-    segmenter = Segmenter(bundle, device=arguments.device, votes=arguments.votes)
+    segmenter = Segmenter(
+        bundle,
+        device=arguments.device,
+        votes=arguments.votes,
+        memory_budget=arguments.memory_budget,
+        backend=arguments.backend,
+        precision=arguments.precision,
+    )
     started = time.perf_counter()
     scene = segmenter.segment(cloud, up)
     labels = segmenter.label(scene, bundle.vocabulary)
     seconds = time.perf_counter() - started
-    answers = answer_texts(scene, cloud, bundle, arguments.query, arguments.threshold)
+    texts, weights = arguments.query, arguments.text_weights
+    answers = answer_texts(scene, cloud, bundle, texts, arguments.threshold, weights)
 
     report = _report(arguments.scan, cloud, scene, labels, bundle, answers, seconds)
+    report["engine"] = segmenter.engine.description
     if arguments.output:
         _write_ply(arguments.output, cloud, scene, labels, answers)
         report["output"] = str(arguments.output)
@@ -76,6 +86,7 @@ def answer_texts(
     bundle: StudentBundle,
     texts: list[str],
     threshold: float,
+    text_weights: Path | None = None,
 ) -> list[tuple[str, QueryAnswer]]:
     """Answer each text; words of the vocabulary need no text encoder, others load it once."""
     answers = []
@@ -87,14 +98,7 @@ def answer_texts(
             raise SasError(complaint)
         embedding = bundle.vocabulary.embedding(text)
         if embedding is None:
-            why_not = encoder_available(bundle.text_encoder)
-            if why_not:
-                raise SasError(
-                    f"{text!r} is not in the student's vocabulary "
-                    f"({', '.join(bundle.vocabulary.names)}), and new words need its text "
-                    f"encoder. {why_not}"
-                )
-            encoder = encoder or load_encoder(bundle.text_encoder)
+            encoder = encoder or _encoder_for(text, bundle, text_weights)
             embedding = encoder.encode([apply_prompt(bundle.prompt, text)])[0]
         result = answer(
             scene,
@@ -109,6 +113,21 @@ def answer_texts(
         )
         answers.append((text, result))
     return answers
+
+
+def _encoder_for(text: str, bundle: StudentBundle, weights: Path | None) -> TextEncoder:
+    """The student's text encoder; raises SasError that says which words do without it."""
+    try:
+        encoder = load_encoder(bundle.text_encoder, weights=weights)
+    except SasError as error:
+        needs_file = bundle.text_encoder.startswith(OPEN_CLIP_PREFIX) and weights is None
+        raise SasError(
+            f"{text!r} is not in the student's vocabulary ({', '.join(bundle.vocabulary.names)}), "
+            f"and new words need its text encoder. {error}"
+            + (" The option is --text-weights." if needs_file else "")
+        ) from error
+    check_encoder(bundle.text_encoder, bundle.feature_dim, encoder)
+    return encoder
 
 
 def point_values(scene: SceneFeatures, values: npt.NDArray[Any], missing: Any) -> npt.NDArray[Any]:

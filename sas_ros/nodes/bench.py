@@ -24,8 +24,8 @@ ANSWER_SECONDS = 60.0
 
 
 def bench_node(
-    cloud: Cloud, *, student: str, rounds: int, queries: int, up: str
-) -> dict[str, float | int | str]:
+    cloud: Cloud, *, student: str, rounds: int, queries: int, up: str, memory_budget: int = 0
+) -> dict[str, Any]:
     """Latency of clouds and queries, and memory, of a node started for the purpose.
 
     Args:
@@ -33,11 +33,13 @@ def bench_node(
         student: name or path of the student.
         rounds: clouds that are timed, after two to warm up.
         queries: questions of each kind that are timed while the network runs.
-        up: the node's parameter of that name.
+        up, memory_budget: the node's parameters of these names.
 
     Returns:
-        Milliseconds `cloud_to_labels_p50/p95`, `query_known_p50/p95`, `query_new_p50/p95`, and
-        `rss_mb` of the node after all that.
+        Milliseconds `cloud_to_labels_p50/p95`, `query_known_p50/p95`, `query_new_p50/p95`; by the
+        node's own clock, medians while no query is asked: `forward_s` of the network, `total_s`
+        from arrival to the last output, `added_ratio` of what is not the network to the network,
+        and `stages_ms` of every stage; `rss_mb` of the node after all that.
 
     Raises:
         SasError: the node did not come up or did not answer.
@@ -45,6 +47,7 @@ def bench_node(
     use_private_graph(os.environ)
     command = [sys.executable, "-m", "sas_ros.nodes.perception_node", "--ros-args"]
     command += ["-r", "__ns:=/sas", "-p", f"student:={student}", "-p", f"up:='{up}'"]
+    command += ["-p", f"memory_budget:={memory_budget}"]
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -66,6 +69,7 @@ class _Bench:
     def __init__(self, cloud: Cloud, process: subprocess.Popen[bytes]) -> None:
         use_large_cloud_profile()  # before rclpy loads the middleware
         import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.node import Node
         from rclpy.qos import QoSProfile
         from sas_msgs.srv import Query
@@ -79,15 +83,18 @@ class _Bench:
         profile = QoSProfile(depth=1)
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
         self._node.create_subscription(PointCloud2, "labeled_points", self._labelled, profile)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._reported, profile)
         self._client = self._node.create_client(Query, "query")
         self._message = write_cloud(PointCloud2, PointField, cloud.header, cloud)
         self._arrived = 0
+        self._reports: list[dict[str, str]] = []
 
-    def measure(self, rounds: int, queries: int) -> dict[str, float | int | str]:
+    def measure(self, rounds: int, queries: int) -> dict[str, Any]:
         try:
             self._wait(lambda: self._publisher.get_subscription_count() > 0, START_SECONDS)
             self._wait(self._client.service_is_ready, START_SECONDS)
             clouds = [self._cloud() for _ in range(rounds + 2)][2:]
+            stages = self._stages()
             # A second cloud is always under way, so that the network never rests.
             known = [self._ask("chair", busy=True) for _ in range(queries)]
             words = [f"thing number {number} of the bench" for number in range(queries)]
@@ -96,6 +103,10 @@ class _Bench:
                 **_percentiles("cloud_to_labels", clouds),
                 **_percentiles("query_known", known),
                 **_percentiles("query_new", new),
+                "forward_s": stages["network"] / 1e3,
+                "total_s": stages["total"] / 1e3,
+                "added_ratio": stages["total"] / stages["network"] - 1.0,
+                "stages_ms": stages,
                 "rss_mb": round(_resident_bytes(self._process.pid) / 2**20),
                 "points": int(self._message.width * self._message.height),
             }
@@ -105,6 +116,20 @@ class _Bench:
 
     def _labelled(self, _message: Any) -> None:
         self._arrived += 1
+
+    def _reported(self, message: Any) -> None:
+        for status in message.status:
+            if status.name == "/sas/perception: student":
+                self._reports.append({item.key: item.value for item in status.values})
+
+    def _stages(self) -> dict[str, float]:
+        """Median milliseconds of every stage, as the node reports them from now on."""
+        # The first report may have been made before the last cloud was finished.
+        known = len(self._reports) + 2
+        self._wait(lambda: len(self._reports) >= known, ANSWER_SECONDS)
+        suffix = "_ms_p50"
+        values = self._reports[-1].items()
+        return {key.removesuffix(suffix): float(v) for key, v in values if key.endswith(suffix)}
 
     def _cloud(self) -> float:
         """Publish one cloud and wait for its labels; milliseconds."""

@@ -136,6 +136,8 @@ class FrameProcessor:
             up = self._up(cloud, parameters)
         with self._latencies.stage("student"), self._stream.work():
             scene = self._segment(cloud, up)
+        self._latencies.add("network", scene.network_s * 1e3)
+        self._compare(scene)
         snapshot = self._memory.install(cloud, scene, arrival.epoch)
         if snapshot is None:
             raise Dropped("jump", "A cloud was dropped: time jumped back while it was processed.")
@@ -193,6 +195,14 @@ class FrameProcessor:
                 f"A cloud of {len(cloud.points)} points was dropped: {error} Crop or thin the "
                 "cloud, or use another device.",
             ) from None
+
+    def _compare(self, scene: SceneFeatures) -> None:
+        """Compare the scene with the words in force before anybody can ask it: they are kept with
+        it, and a query has only its own text to compare."""
+        words = self._memory.words
+        if words is not None:
+            with self._latencies.stage("words"), self._stream.work():
+                self._segmenter.label(scene, words.competing)
 
     def _publish(self, snapshot: Snapshot) -> None:
         wanted = self._outputs.wanted()

@@ -42,7 +42,7 @@ def load_model(
     """Load and warm up everything; takes seconds.
 
     Args:
-        parameters: student, device, votes, labels and text encoder.
+        parameters: student, how it is run, labels and text encoder.
         last_version: version of the vocabulary that was in force before; the new one is later.
         tell: gets sentences for the log.
 
@@ -52,7 +52,14 @@ def load_model(
     use_threads(student_threads(parameters))
     path = find_student(parameters.student)
     bundle = StudentBundle.load(path)
-    segmenter = Segmenter(bundle, device=parameters.device, votes=parameters.votes)
+    segmenter = Segmenter(
+        bundle,
+        device=parameters.device,
+        votes=parameters.votes,
+        memory_budget=parameters.memory_budget,
+        backend=parameters.backend,
+        precision=parameters.precision,
+    )
     segmenter.warm_up()
     encoder, why_none = load_text_encoder(bundle, parameters)
     if encoder is None and parameters.text_encoder == "auto":
@@ -68,8 +75,8 @@ def load_model(
     vocabulary = first_vocabulary(bundle, parameters.labels, text, encoder)
     vocabulary = replace(vocabulary, version=max(last_version + 1, vocabulary.version))
     tell(
-        f"Student {bundle.name} from {path} on {segmenter.device}, {len(vocabulary)} labels, "
-        f"text encoder {text.encoder_name}."
+        f"Student {bundle.name} from {path}, {len(vocabulary)} labels, text encoder "
+        f"{text.encoder_name}. Network: {segmenter.engine.description}"
     )
     words = words_for(vocabulary, bundle.vocabulary, bundle.calibration)
     return Model(bundle, segmenter, text, words)
@@ -134,6 +141,7 @@ def use_threads(count: int) -> None:
     The student gets them all; queries and text get one each. An operation spread over threads waits
     for the slowest of them, and that one waits for a core which the student is using.
     """
+    torch.get_num_threads()  # a thread takes the common default at its first look
     torch.set_num_threads(count)
 
 

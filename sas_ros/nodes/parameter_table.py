@@ -72,6 +72,31 @@ SPECS: tuple[ParameterSpec, ...] = (
         fixed=True,
     ),
     ParameterSpec(
+        "memory_budget",
+        0,
+        "Memory in MiB for one pass of the network; 0 takes half of what is free, at most 4096. "
+        "Larger clouds go through it in overlapping tiles.",
+        low=0,
+        high=1000000,
+        fixed=True,
+    ),
+    ParameterSpec(
+        "backend",
+        "auto",
+        "Library for sparse convolution: native (PyTorch alone) or minkowski (MinkowskiEngine); "
+        "auto measures where both can be used, and prefers native.",
+        choices=("auto", "native", "minkowski"),
+        fixed=True,
+    ),
+    ParameterSpec(
+        "precision",
+        "auto",
+        "Numbers of the network: float32; bfloat16, for CPUs with instructions for it; float16, "
+        "for GPUs, where auto takes it.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        fixed=True,
+    ),
+    ParameterSpec(
         "autostart",
         True,
         "Configure and activate at start; false waits for a lifecycle manager.",

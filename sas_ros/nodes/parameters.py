@@ -29,6 +29,9 @@ class PerceptionParameters:
     device: str
     threads: int
     votes: int
+    memory_budget: int
+    backend: str
+    precision: str
     autostart: bool
     labels: tuple[str, ...]
     text_encoder: str

@@ -17,6 +17,7 @@ from sas_msgs.srv import Query, SetVocabulary
 from sensor_msgs.msg import PointCloud2
 
 from sas_ros.errors import SasError
+from sas_ros.huge_pages import use_huge_pages
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages, parameters
 from sas_ros.nodes.frames import Arrival, FrameProcessor
@@ -242,6 +243,7 @@ class PerceptionNode(ManagedNode):
                 lifecycle=self.state_label,
                 student=model.bundle.name if model else "none",
                 device=str(model.segmenter.device) if model else "none",
+                engine=model.segmenter.engine.description if model else "none",
                 text_encoder=model.text.encoder_name if model else "none",
                 text_waiting=model.text.waiting if model else 0,
                 busy_for=worker.busy_for if worker else 0.0,
@@ -284,6 +286,7 @@ def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:
         args: ROS arguments, or None for those of the process.
         namespace: where none is given by a remapping (`-r __ns:=/other`).
     """
+    use_huge_pages()
     note = use_large_cloud_profile()
     return run_node(
         lambda: PerceptionNode(namespace=namespace, transport_note=note),

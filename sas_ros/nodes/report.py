@@ -29,6 +29,7 @@ class NodeState:
     Attributes:
         lifecycle: label of the lifecycle state.
         student, device, text_encoder: names, or "none".
+        engine: sentence on how the network is run.
         text_waiting: requests that wait for the text encoder.
         busy_for: seconds since the cloud in work was begun; 0 when there is none.
         worker_restarts: how often the worker thread had to be started again.
@@ -39,6 +40,7 @@ class NodeState:
     lifecycle: str
     student: str = "none"
     device: str = "none"
+    engine: str = "none"
     text_encoder: str = "none"
     text_waiting: int = 0
     busy_for: float = 0.0
@@ -82,6 +84,7 @@ def _student(state: NodeState, latencies: Latencies, parameters: PerceptionParam
         "lifecycle": state.lifecycle,
         "student": state.student,
         "device": state.device,
+        "engine": state.engine,
         "busy_s": f"{state.busy_for:.1f}",
         "worker_restarts": str(state.worker_restarts),
         "memory_rss_mb": f"{resident_megabytes():.0f}",

@@ -48,13 +48,11 @@ def spread(
     Instance ids count from 1 in the order of `found`; 0 is no instance.
     """
     element = scene.element_of_point
-    has_element = element >= 0
-    label = np.full(len(element), UNLABELLED, np.uint32)
-    confidence = np.zeros(len(element), np.float32)
     instance = np.full(len(element), NO_INSTANCE, np.uint32)
-    ids = np.where(elements.label < 0, UNLABELLED, elements.label).astype(np.uint32)
-    label[has_element] = ids[element[has_element]]
-    confidence[has_element] = elements.confidence[element[has_element]]
+    # One more entry than elements: the -1 of points without one finds it.
+    known = np.append(elements.label, -1)
+    label = np.where(known < 0, UNLABELLED, known).astype(np.uint32)[element]
+    confidence = np.append(elements.confidence, np.float32(0.0))[element]
     for number, item in reversed(list(enumerate(found, start=1))):
         instance[item.point_indices] = number
     return PointLabels(label, confidence, instance)

@@ -9,21 +9,27 @@ from __future__ import annotations
 from sas_ros.sparse.coordinates import CoordinateManager
 from sas_ros.sparse.kernel_map import KernelMap
 from sas_ros.sparse.modules import (
+    Norm,
     SparseBatchNorm,
     SparseConvolution,
     SparseConvolutionTranspose,
     SparseTensor,
     cat,
+    fold,
     relu,
+    unit,
 )
 
 __all__ = [
     "CoordinateManager",
     "KernelMap",
+    "Norm",
     "SparseBatchNorm",
     "SparseConvolution",
     "SparseConvolutionTranspose",
     "SparseTensor",
     "cat",
+    "fold",
     "relu",
+    "unit",
 ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 
 from sas_ros.errors import SasError
-from sas_ros.sparse.kernel_map import KernelMap, kernel_offsets
+from sas_ros.sparse.epilogue import Epilogue
+from sas_ros.sparse.kernel_map import KernelMap, Pairs, kernel_offsets
 from sas_ros.sparse.native import convolve
 
 # A dense look-up volume is the fastest index there is; above this many cells memory would decide.
@@ -56,7 +57,7 @@ class _Index:
     def rows(self, keys: torch.Tensor) -> torch.Tensor:
         """int32 rows of linear indices inside the bounds; `count` where the cell is empty."""
         if self._dense is not None:
-            return self._dense[keys]
+            return self._dense.index_select(0, keys)
         position = torch.searchsorted(self._sorted, keys).clamp_(max=self.count - 1)
         found = self._sorted[position] == keys
         rows = torch.where(found, self._order[position], self.count)
@@ -123,12 +124,14 @@ class CoordinateManager:
         in_stride: int,
         out_stride: int,
         kernel_size: int,
+        epilogue: Epilogue | None = None,
     ) -> torch.Tensor:
         """Features (num_inputs, in) of `in_stride` to (num_outputs, out) of `out_stride`.
 
         The one door every backend has; a smaller `out_stride` is a transposed convolution.
         """
-        return convolve(features, kernel, self.kernel_map(in_stride, out_stride, kernel_size))
+        kernel_map = self.kernel_map(in_stride, out_stride, kernel_size)
+        return convolve(features, kernel, kernel_map, epilogue)
 
     def _cells(self, stride: int, unit: int) -> torch.Tensor:
         coordinates = self._sets[stride]
@@ -143,9 +146,24 @@ class CoordinateManager:
         # An output cell is the floor of some input cell: at most ratio - 1 below the bounds.
         index = _Index(inputs, margin=kernel_size + ratio)
         offsets = kernel_offsets(kernel_size).to(inputs.device)
-        deltas = (offsets * index.strides[1:]).sum(1)
+        deltas = (offsets * index.strides[1:]).sum(1).tolist()
         base = index.keys(outputs)
-        table = torch.empty((len(outputs), len(offsets)), dtype=torch.int32, device=inputs.device)
-        for k in range(len(offsets)):
-            table[:, k] = index.rows(base + deltas[k])
-        return KernelMap(table, index.count, in_stride == out_stride and kernel_size % 2 == 1)
+        symmetric = ratio == 1 and kernel_size % 2 == 1
+        middle = len(deltas) // 2
+        # Where rows are in order of their keys, the second half of a symmetric map is the first one
+        # with inputs and outputs exchanged, and still sorted by output.
+        mirrored = symmetric and bool((base[1:] > base[:-1]).all())
+        pairs = [
+            _pairs(index.rows(base + delta), index.count)
+            for delta in (deltas[:middle] if mirrored else deltas)
+        ]
+        if mirrored:
+            rows = torch.arange(index.count, device=base.device)
+            pairs += [Pairs(rows, rows)]
+            pairs += [Pairs(outputs, inputs) for inputs, outputs in reversed(pairs[:middle])]
+        return KernelMap(pairs, index.count, len(outputs), symmetric)
+
+
+def _pairs(rows: torch.Tensor, empty: int) -> Pairs:
+    outputs = torch.nonzero(rows < empty).squeeze(1)
+    return Pairs(rows.index_select(0, outputs).long(), outputs)

@@ -1,12 +1,14 @@
 """Kernel maps: which input row each kernel offset reads for each output row.
 
-A kernel map is a table: row `u` of column `k` holds the input row that kernel offset `k` reads for
-output `u`, or `num_inputs` where that voxel is empty.
+A map is one list of pairs per kernel offset. An output row occurs at most once in the list of an
+offset, and the lists are sorted by it, so that a range of outputs is a slice of every list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
@@ -19,46 +21,118 @@ def kernel_offsets(kernel_size: int) -> torch.Tensor:
     return torch.stack([x.reshape(-1), y.reshape(-1), z.reshape(-1)], dim=1)
 
 
-@dataclass
-class KernelMap:
-    """(num_outputs, volume) int32 table of input rows; `num_inputs` marks an empty neighbour.
+class Pairs(NamedTuple):
+    """What one kernel offset connects: (P,) int64 input rows and output rows, outputs ascending."""
 
-    `symmetric` says that outputs are inputs and offsets are centred (stride 1, odd size): offset k
-    seen from the other side is then offset -k, the table read backwards.
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+
+
+class Part(NamedTuple):
+    """The pairs of one offset in a chunk: output rows counted from the chunk's first, and input
+    rows, of which there are more (`standard_rows`): what they give beyond the outputs is dropped.
     """
 
-    table: torch.Tensor
+    offset: int
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+
+
+class Chunk(NamedTuple):
+    """Output rows `start` to `stop`, and what every non-empty offset adds to them."""
+
+    start: int
+    stop: int
+    parts: list[Part]
+
+
+def standard_rows(rows: int) -> int:
+    """The next of the few row counts that matrix products are made with.
+
+    oneDNN compiles a kernel for every new shape, which takes longer than most products here. With
+    these counts there are 40 per layer below 32k rows, and 4 % of the rows on average are padding.
+    """
+    for limit, step in ((2**11, 2**7), (2**13, 2**9)):
+        if rows <= limit:
+            return -(-rows // step) * step
+    return -(-rows // 2**11) * 2**11
+
+
+@dataclass(eq=False)
+class KernelMap:
+    """The pairs of every kernel offset, in kernel order.
+
+    `symmetric` says that outputs are inputs and offsets are centred (stride 1, odd size): the pairs
+    of offset -k are those of k with inputs and outputs exchanged, and the middle offset connects
+    every row with itself.
+    """
+
+    pairs: list[Pairs]
     num_inputs: int
+    num_outputs: int
     symmetric: bool = False
     _transposed: KernelMap | None = field(default=None, repr=False)
-    _pairs: list[tuple[torch.Tensor, torch.Tensor]] | None = field(default=None, repr=False)
+    _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
+    _table: torch.Tensor | None = field(default=None, repr=False)
 
     @property
-    def num_outputs(self) -> int:
-        return int(self.table.shape[0])
+    def volume(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def count(self) -> int:
+        """Number of pairs of all offsets: rows that must be multiplied."""
+        return sum(len(pair.inputs) for pair in self.pairs)
 
     def transposed(self) -> KernelMap:
-        """The same pairs seen from the input: what the gradient of the input is gathered with."""
-        if self._transposed is None and self.symmetric:
-            self._transposed = KernelMap(self.table.flip(1).contiguous(), self.num_inputs, True)
-            self._transposed._transposed = self
+        """Inputs and outputs exchanged, offset by offset: the map of the input's gradient and of
+        the transposed convolution."""
         if self._transposed is None:
-            volume = self.table.shape[1]
-            flipped = self.table.new_full((self.num_inputs + 1, volume), self.num_outputs)
-            outputs = torch.arange(self.num_outputs, dtype=torch.int32, device=self.table.device)
-            for k in range(volume):
-                flipped[self.table[:, k].long(), k] = outputs
-            # The last row collected the empty neighbours; nobody reads it.
-            self._transposed = KernelMap(flipped[:-1].contiguous(), self.num_outputs)
+            if self.symmetric:
+                pairs = self.pairs[::-1]
+            else:
+                pairs = [_by_output(Pairs(outputs, inputs)) for inputs, outputs in self.pairs]
+            self._transposed = KernelMap(pairs, self.num_outputs, self.num_inputs, self.symmetric)
             self._transposed._transposed = self
         return self._transposed
 
-    def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per offset: (input rows, output rows), each int64, every row at most once."""
-        if self._pairs is None:
-            pairs = []
-            for column in self.table.unbind(1):
-                outputs = torch.nonzero(column < self.num_inputs).squeeze(1)
-                pairs.append((column[outputs].long(), outputs))
-            self._pairs = pairs
-        return self._pairs
+    def chunks(self, rows: int) -> list[Chunk]:
+        """The map in ranges of at most `rows` outputs."""
+        if rows not in self._chunks:
+            self._chunks[rows] = self._split(rows)
+        return self._chunks[rows]
+
+    def _split(self, rows: int) -> list[Chunk]:
+        starts = list(range(0, self.num_outputs, rows))
+        edges = torch.tensor([*starts, self.num_outputs], device=self.pairs[0].outputs.device)
+        chunks = [Chunk(s, min(s + rows, self.num_outputs), []) for s in starts]
+        for offset, (inputs, outputs) in enumerate(self.pairs):
+            cuts = torch.searchsorted(outputs, edges).tolist()
+            # A slice that is too long reads pairs of the next chunk, and zeros after the last one.
+            longest = max(last - first for first, last in pairwise(cuts))
+            padded = torch.nn.functional.pad(inputs, (0, standard_rows(longest)))
+            for chunk, first, last in zip(chunks, cuts, cuts[1:], strict=False):
+                if last > first:
+                    rows_in = padded[first : first + standard_rows(last - first)]
+                    part = Part(offset, rows_in, outputs[first:last] - chunk.start)
+                    chunk.parts.append(part)
+        return chunks
+
+    @property
+    def table(self) -> torch.Tensor:
+        """(num_outputs, volume) int32 input rows; `num_inputs` marks an empty neighbour."""
+        if self._table is None:
+            shape = (self.volume, self.num_outputs)
+            device = self.pairs[0].inputs.device
+            columns = torch.full(shape, self.num_inputs, dtype=torch.int32, device=device)
+            for column, (inputs, outputs) in zip(columns, self.pairs, strict=True):
+                column.index_copy_(0, outputs, inputs.int())
+            self._table = columns.t()
+        return self._table
+
+
+def _by_output(pair: Pairs) -> Pairs:
+    if len(pair.outputs) < 2 or bool((pair.outputs[1:] > pair.outputs[:-1]).all()):
+        return pair
+    outputs, order = torch.sort(pair.outputs)
+    return Pairs(pair.inputs[order], outputs)

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from sas_ros.errors import SasError
-from sas_ros.sparse.coordinates import CoordinateManager
+from sas_ros.sparse.epilogue import Epilogue
+from sas_ros.sparse.manager import Manager
+from sas_ros.sparse.native import pointwise
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class SparseTensor:
     """(M, C) features on the coordinate set `stride` of a manager."""
 
     features: torch.Tensor
-    manager: CoordinateManager
+    manager: Manager
     stride: int = 1
 
     def replace(self, features: torch.Tensor) -> SparseTensor:
@@ -57,13 +59,15 @@ class SparseConvolution(nn.Module):
             fan = volume * out_channels
         self.kernel = nn.Parameter(torch.randn(shape) * math.sqrt(2.0 / fan))
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
+    def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
         if self.kernel.ndim == 2:
-            return x.replace(x.features @ self.kernel)
+            return x.replace(pointwise(x.features, self.kernel, epilogue))
         if self.stride > 1:
             x.manager.downsample(x.stride, self.stride)
         out_stride = x.stride * self.stride
-        y = x.manager.convolve(x.features, self.kernel, x.stride, out_stride, self.kernel_size)
+        y = x.manager.convolve(
+            x.features, self.kernel, x.stride, out_stride, self.kernel_size, epilogue
+        )
         return SparseTensor(y, x.manager, out_stride)
 
 
@@ -81,11 +85,13 @@ class SparseConvolutionTranspose(nn.Module):
             torch.empty((volume, in_channels, out_channels)).uniform_(-bound, bound)
         )
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
+    def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
         out_stride = x.stride // self.stride
         if not x.manager.has_stride(out_stride):
             raise SasError(f"No voxels of stride {out_stride} exist to transpose onto.")
-        y = x.manager.convolve(x.features, self.kernel, x.stride, out_stride, self.kernel_size)
+        y = x.manager.convolve(
+            x.features, self.kernel, x.stride, out_stride, self.kernel_size, epilogue
+        )
         return SparseTensor(y, x.manager, out_stride)
 
 
@@ -105,3 +111,49 @@ class SparseBatchNorm(nn.Module):
             )
             return x.replace(y)
         return x.replace(self.bn(x.features))
+
+
+class FoldedNorm(nn.Module):
+    """What is left of a batch norm whose scale went into the kernel before it: `bias` (out,)."""
+
+    bias: torch.Tensor
+
+    def __init__(self, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("bias", bias)
+
+
+Norm = SparseBatchNorm | FoldedNorm
+Convolution = SparseConvolution | SparseConvolutionTranspose
+
+
+def fold(convolution: Convolution, norm: Norm) -> FoldedNorm:
+    """Put the scale of a batch norm in evaluation mode into the kernel; returns the rest of it.
+
+    `(y - mean) / sqrt(var + eps) * weight + bias` is `y` of a scaled kernel plus a constant.
+    """
+    if isinstance(norm, FoldedNorm):
+        return norm
+    bn = norm.bn
+    assert bn.running_var is not None and bn.running_mean is not None
+    scale = bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
+    convolution.kernel = nn.Parameter(convolution.kernel.detach() * scale, requires_grad=False)
+    return FoldedNorm(bn.bias.detach() - bn.running_mean * scale)
+
+
+def unit(
+    convolution: Convolution,
+    norm: Norm,
+    x: SparseTensor,
+    residual: SparseTensor | None = None,
+    activate: bool = True,
+) -> SparseTensor:
+    """`relu(norm(convolution(x)) + residual)`, in one go where the norm is folded."""
+    if isinstance(norm, FoldedNorm):
+        added = None if residual is None else residual.features
+        output: SparseTensor = convolution(x, Epilogue(norm.bias, added, activate))
+        return output
+    y: SparseTensor = norm(convolution(x))
+    if residual is not None:
+        y = y.replace(y.features + residual.features)
+    return relu(y) if activate else y

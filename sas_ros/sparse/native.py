@@ -1,120 +1,233 @@
-"""The convolution itself, in plain PyTorch: gather, matrix product, no scatter-add.
+"""The convolution itself, in plain PyTorch: gather, multiply, add.
 
-Two ways give the same sums. *im2col* gathers all neighbours of a chunk of outputs into one wide
-row and multiplies once: few kernel launches, but empty neighbours are multiplied too. *pairs*
-multiplies the occupied neighbours of each offset and adds them to their outputs: no wasted
-products, but every output row is read and written once per offset. Which one is cheaper depends on
-the channel counts and on how full the neighbourhoods are.
+Each kernel offset multiplies only the rows it connects: gather the inputs, one matrix product, add
+to the outputs. No output row occurs twice in an offset, so nothing depends on the order in which
+threads add: results are bit-equal at a fixed number of threads. Outputs are made in chunks that
+stay in cache while all offsets are added to them.
+
+An input layer of few channels goes another way, because a row of one number is not worth a gather
+of its own: per channel, the neighbourhoods become one wide matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 
-from sas_ros.sparse.kernel_map import KernelMap
+from sas_ros.sparse.epilogue import Epilogue
+from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
+from sas_ros.sparse.parallel import for_each
 
-# im2col rows are gathered in chunks of about this many values, to stay in cache.
-_CHUNK_VALUES = 2**19
+# Output rows per chunk: of 256 to 16k, the fastest for 12k to 250k voxels of 96 channels.
+_CHUNK_ROWS = 2**12
+
+_BLOCK_ROWS = 2**11
+_FEW_CHANNELS = 4
 
 
-def convolve(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
-    """`y[u] = sum_k x[table[u, k]] @ W[k]`, with gradients for features and kernel.
+def convolve(
+    features: torch.Tensor,
+    kernel: torch.Tensor,
+    kernel_map: KernelMap,
+    epilogue: Epilogue | None = None,
+) -> torch.Tensor:
+    """`y[u] = sum_k x[input_k(u)] @ W[k]`, with gradients for features and kernel.
 
     Args:
         features: (num_inputs, in) float.
         kernel: (volume, in, out) float.
-        kernel_map: table of (num_outputs, volume).
+        kernel_map: which rows each offset connects.
+        epilogue: what follows at once; in inference only.
 
     Returns:
-        (num_outputs, out) of the features' dtype.
+        (num_outputs, out) of the features' dtype; half precision is summed in float32.
     """
-    apply: Any = _Convolution.apply  # untyped in torch
-    result: torch.Tensor = apply(features, kernel, kernel_map)
-    return result
+    if epilogue is None and torch.is_grad_enabled():
+        apply: Any = _Convolution.apply  # untyped in torch
+        result: torch.Tensor = apply(features, kernel, kernel_map)
+        return result
+    return _forward(features, kernel, kernel_map, epilogue or Epilogue())
 
 
-def _use_im2col(channels_in: int) -> bool:
-    # Measured on room surfaces (3^3 neighbourhoods 40-57 % full): im2col wins only while a row is
-    # too short to be worth a gather of its own, which is the input layer.
-    return channels_in < 16
-
-
-def _forward(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
-    if _use_im2col(kernel.shape[1]):
-        return _im2col(features, kernel, kernel_map)
-    pairs, symmetric = kernel_map.pairs(), kernel_map.symmetric
-    return _by_pairs(features, kernel, pairs, kernel_map.num_outputs, symmetric)
-
-
-def _input_gradient(
-    gradient: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
+def pointwise(
+    features: torch.Tensor, kernel: torch.Tensor, epilogue: Epilogue | None = None
 ) -> torch.Tensor:
-    """`dx[i] = sum_k dy[u] @ W[k]^T` over all pairs (i, u) of offset k."""
-    flipped = kernel.transpose(1, 2)
-    if _use_im2col(flipped.shape[1]):
-        return _im2col(gradient, flipped.contiguous(), kernel_map.transposed())
-    swapped = [(outputs, inputs) for inputs, outputs in kernel_map.pairs()]
-    return _by_pairs(gradient, flipped, swapped, kernel_map.num_inputs, kernel_map.symmetric)
+    """A convolution of kernel size 1: (num, in) @ (in, out), with gradients, as `convolve`."""
+    if epilogue is None and torch.is_grad_enabled():
+        apply: Any = _Pointwise.apply
+        result: torch.Tensor = apply(features, kernel)
+        return result
+    epilogue = epilogue or Epilogue()
+    return replace(epilogue, bias=None).finish(_by_blocks(features, kernel, epilogue.bias))
+
+
+def multiply(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(n, in) @ (in, out) + (out,), with the faster matrix product of this PyTorch.
+
+    Fast for a number of rows that `standard_rows` knows, or one that comes again and again.
+    """
+    if rows.device.type == "cpu" and rows.dtype != torch.float64 and _has_onednn():
+        linear: Any = torch.ops.mkldnn._linear_pointwise
+        result: torch.Tensor = linear(rows, weight.t(), bias, "none", [], "")
+        return result
+    return torch.mm(rows, weight) if bias is None else torch.addmm(bias, rows, weight)
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether PyTorch's operator on oneDNN (what its own compiler emits for linear layers) is here.
+
+    On AMD processors `torch.mm` in float32 runs MKL without its AVX-512 kernels: oneDNN is 2.3
+    times as fast there (`sas bench student` prints both floors), and no slower elsewhere.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        rows, weight = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4)
+        product = torch.ops.mkldnn._linear_pointwise(rows, weight.t(), None, "none", [], "")
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.equal(product, rows @ weight)
+
+
+def _forward(
+    features: torch.Tensor,
+    kernel: torch.Tensor,
+    kernel_map: KernelMap,
+    epilogue: Epilogue,
+) -> torch.Tensor:
+    few = kernel.shape[1] <= _FEW_CHANNELS
+    sum_chunk = _by_channels if few else _by_pairs
+    output = features.new_empty((kernel_map.num_outputs, kernel.shape[2]))
+
+    def run(chunk: Chunk) -> None:
+        sums = sum_chunk(features, kernel, kernel_map, chunk, epilogue.bias)
+        rows = output[chunk.start : chunk.stop]
+        if epilogue.residual is not None:
+            sums += epilogue.residual[chunk.start : chunk.stop]
+        rows.copy_(sums.relu_() if epilogue.activate else sums)
+
+    for_each(kernel_map.chunks(2 * _CHUNK_ROWS if few else _CHUNK_ROWS), run)
+    return output
 
 
 def _by_pairs(
     features: torch.Tensor,
     kernel: torch.Tensor,
-    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    num_outputs: int,
-    symmetric: bool,
+    kernel_map: KernelMap,
+    chunk: Chunk,
+    bias: torch.Tensor | None,
 ) -> torch.Tensor:
-    output = features.new_zeros((num_outputs, kernel.shape[2]))
-    centre = len(pairs) // 2 if symmetric else -1
-    for k, (weight, (inputs, outputs)) in enumerate(zip(kernel, pairs, strict=True)):
-        if k == centre:
-            output.addmm_(features, weight)  # the centre maps every row onto itself
-        elif len(inputs):
-            # No output row occurs twice in one offset: read, add, write back, no scatter-add.
-            partial = output.index_select(0, outputs)
-            partial.addmm_(features.index_select(0, inputs), weight)
-            output.index_copy_(0, outputs, partial)
+    """(rows of the chunk, out) sums in float32 or wider."""
+    middle = kernel_map.volume // 2 if kernel_map.symmetric else -1
+    if kernel_map.symmetric:
+        # The middle offset connects every row with itself.
+        sums = _widen(_by_blocks(features[chunk.start : chunk.stop], kernel[middle], bias))
+    else:
+        sums = _widen(features.new_zeros((chunk.stop - chunk.start, kernel.shape[2])))
+        if bias is not None:
+            sums += bias
+    weights = kernel.unbind(0)
+    for offset, inputs, outputs in chunk.parts:
+        if offset != middle:
+            product = multiply(features.index_select(0, inputs), weights[offset])
+            sums.index_add_(0, outputs, _widen(product[: len(outputs)]))
+    return sums
+
+
+def _by_channels(
+    features: torch.Tensor,
+    kernel: torch.Tensor,
+    kernel_map: KernelMap,
+    chunk: Chunk,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """As `_by_pairs`, for few channels; equal channels (the usual ones) are multiplied once."""
+    volume, _, channels_out = kernel.shape
+    sums = _widen(features.new_zeros((chunk.stop - chunk.start, channels_out)))
+    if bias is not None:
+        sums += bias
+    for members in _equal_columns(features):
+        neighbours = _neighbourhoods(features[:, members[0]], volume, chunk)
+        sums.addmm_(neighbours.t(), _widen(kernel[:, members].sum(1)))
+    return sums
+
+
+def _neighbourhoods(values: torch.Tensor, volume: int, chunk: Chunk) -> torch.Tensor:
+    """(volume, rows of the chunk): what every offset reads of one channel; 0 where it is empty."""
+    values = _widen(values).contiguous()
+    neighbours = values.new_zeros((volume, chunk.stop - chunk.start))
+    for offset, inputs, outputs in chunk.parts:
+        read = values.index_select(0, inputs[: len(outputs)])
+        neighbours[offset].index_copy_(0, outputs, read)
+    return neighbours
+
+
+def _equal_columns(features: torch.Tensor) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for column in range(features.shape[1]):
+        for group in groups:
+            if torch.equal(features[:, group[0]], features[:, column]):
+                group.append(column)
+                break
+        else:
+            groups.append([column])
+    return groups
+
+
+def _by_blocks(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`multiply` for any number of rows, in blocks of standard size."""
+    if rows.device.type != "cpu":
+        return multiply(rows, weight, bias)
+    output = rows.new_empty((len(rows), weight.shape[1]))
+
+    def run(start: int) -> None:
+        block = rows[start : start + _BLOCK_ROWS]
+        count = len(block)
+        missing = standard_rows(count) - count
+        if missing:
+            block = torch.nn.functional.pad(block, (0, 0, 0, missing))
+        output[start : start + count] = multiply(block, weight, bias)[:count]
+
+    for_each(range(0, len(rows), _BLOCK_ROWS), run)
     return output
 
 
-def _im2col(features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap) -> torch.Tensor:
-    volume, channels_in, channels_out = kernel.shape
-    padded = torch.cat([features, features.new_zeros((1, channels_in))])
-    weight = kernel.reshape(volume * channels_in, channels_out)
-    output = features.new_empty((kernel_map.num_outputs, channels_out))
-    rows = max(1, _CHUNK_VALUES // (volume * channels_in))
-    for start in range(0, kernel_map.num_outputs, rows):
-        table = kernel_map.table[start : start + rows]
-        columns = padded.index_select(0, table.reshape(-1)).view(len(table), -1)
-        torch.mm(columns, weight, out=output[start : start + rows])
-    return output
+def _widen(values: torch.Tensor) -> torch.Tensor:
+    """Half precision to float32: 27 sums in bfloat16 would keep only two decimal digits."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _kernel_gradient(
     features: torch.Tensor, gradient: torch.Tensor, kernel_map: KernelMap, shape: torch.Size
 ) -> torch.Tensor:
-    volume, channels_in, channels_out = shape
-    if _use_im2col(channels_in):
-        padded = torch.cat([features, features.new_zeros((1, channels_in))])
-        total = gradient.new_zeros((volume * channels_in, channels_out))
-        rows = max(1, _CHUNK_VALUES // (volume * channels_in))
-        for start in range(0, kernel_map.num_outputs, rows):
-            table = kernel_map.table[start : start + rows]
-            columns = padded.index_select(0, table.reshape(-1)).view(len(table), -1)
-            total.addmm_(columns.t(), gradient[start : start + rows])
-        return total.view(shape)
-    result = gradient.new_zeros(shape)
-    for k, (inputs, outputs) in enumerate(kernel_map.pairs()):
-        if len(inputs):
-            torch.mm(
-                features.index_select(0, inputs).t(),
-                gradient.index_select(0, outputs),
-                out=result[k],
-            )
-    return result
+    """`dW[k] = sum x[input]^T dy[output]` over the pairs of offset k."""
+    volume, channels_in, _ = shape
+    result = _widen(gradient.new_zeros(shape))
+    if channels_in <= _FEW_CHANNELS:
+        for members in _equal_columns(features):
+            for chunk in kernel_map.chunks(2 * _CHUNK_ROWS):
+                neighbours = _neighbourhoods(features[:, members[0]], volume, chunk)
+                product = neighbours @ _widen(gradient[chunk.start : chunk.stop])
+                result[:, members] += product.unsqueeze(1)
+        return result.to(gradient.dtype)
+
+    def run(offset: int) -> None:
+        pair = kernel_map.pairs[offset]
+        blocks = (rows.split(_CHUNK_ROWS) for rows in pair)
+        for inputs, outputs in zip(*blocks, strict=True):
+            left, right = features.index_select(0, inputs), gradient.index_select(0, outputs)
+            result[offset].addmm_(_widen(left).t(), _widen(right))
+
+    for_each(range(volume), run)
+    return result.to(gradient.dtype)
 
 
 class _Convolution(torch.autograd.Function):
@@ -126,7 +239,7 @@ class _Convolution(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(features, kernel)
         ctx.kernel_map = kernel_map
-        return _forward(features, kernel, kernel_map)
+        return _forward(features, kernel, kernel_map, Epilogue())
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
@@ -134,7 +247,27 @@ class _Convolution(torch.autograd.Function):
         gradient = gradient.contiguous()
         features_gradient = kernel_gradient = None
         if ctx.needs_input_grad[0]:
-            features_gradient = _input_gradient(gradient, kernel, ctx.kernel_map)
+            flipped = kernel.transpose(1, 2)
+            features_gradient = _forward(gradient, flipped, ctx.kernel_map.transposed(), Epilogue())
         if ctx.needs_input_grad[1]:
             kernel_gradient = _kernel_gradient(features, gradient, ctx.kernel_map, kernel.shape)
         return features_gradient, kernel_gradient, None
+
+
+class _Pointwise(torch.autograd.Function):
+    """A matrix product through `multiply`, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, features: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(features, kernel)
+        return _by_blocks(features, kernel)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        features, kernel = ctx.saved_tensors
+        features_gradient = kernel_gradient = None
+        if ctx.needs_input_grad[0]:
+            features_gradient = _by_blocks(gradient.contiguous(), kernel.t())
+        if ctx.needs_input_grad[1]:
+            kernel_gradient = features.t() @ gradient
+        return features_gradient, kernel_gradient

@@ -6,19 +6,22 @@ channels has exactly the 289 tensors of the published SAS and OpenScene students
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from sas_ros.errors import SasError
 from sas_ros.sparse import (
+    Norm,
     SparseBatchNorm,
     SparseConvolution,
     SparseConvolutionTranspose,
     SparseTensor,
     cat,
-    relu,
+    fold,
+    unit,
 )
 
 
@@ -82,19 +85,21 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = SparseConvolution(in_channels, out_channels, 3)
-        self.norm1 = SparseBatchNorm(out_channels)
+        self.norm1: Norm = SparseBatchNorm(out_channels)
         self.conv2 = SparseConvolution(out_channels, out_channels, 3)
-        self.norm2 = SparseBatchNorm(out_channels)
-        self.downsample: nn.Module | None = None
+        self.norm2: Norm = SparseBatchNorm(out_channels)
+        self.downsample: nn.Sequential | None = None
         if in_channels != out_channels:
             self.downsample = nn.Sequential(
                 SparseConvolution(in_channels, out_channels, 1), SparseBatchNorm(out_channels)
             )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return relu(y.replace(y.features + shortcut.features))
+        y = unit(self.conv1, self.norm1, x)
+        shortcut = x
+        if self.downsample is not None:
+            shortcut = unit(*_parts(self.downsample), x, activate=False)
+        return unit(self.conv2, self.norm2, y, residual=shortcut)
 
 
 class MinkUNet(nn.Module):
@@ -139,16 +144,50 @@ class MinkUNet(nn.Module):
 
     def trunk(self, x: SparseTensor) -> SparseTensor:
         """Everything but the last, linear layer: (M, in) to (M, planes[7])."""
-        e0 = relu(self.bn0(self.conv0p1s1(x)))
-        e1 = self.block1(relu(self.bn1(self.conv1p1s2(e0))))
-        e2 = self.block2(relu(self.bn2(self.conv2p2s2(e1))))
-        e3 = self.block3(relu(self.bn3(self.conv3p4s2(e2))))
-        y = self.block4(relu(self.bn4(self.conv4p8s2(e3))))
-        y = self.block5(cat(relu(self.bntr4(self.convtr4p16s2(y))), e3))
-        y = self.block6(cat(relu(self.bntr5(self.convtr5p8s2(y))), e2))
-        y = self.block7(cat(relu(self.bntr6(self.convtr6p4s2(y))), e1))
-        output: SparseTensor = self.block8(cat(relu(self.bntr7(self.convtr7p2s2(y))), e0))
+        e0 = unit(self.conv0p1s1, self.bn0, x)
+        e1 = self.block1(unit(self.conv1p1s2, self.bn1, e0))
+        e2 = self.block2(unit(self.conv2p2s2, self.bn2, e1))
+        e3 = self.block3(unit(self.conv3p4s2, self.bn3, e2))
+        y = self.block4(unit(self.conv4p8s2, self.bn4, e3))
+        y = self.block5(cat(unit(self.convtr4p16s2, self.bntr4, y), e3))
+        y = self.block6(cat(unit(self.convtr5p8s2, self.bntr5, y), e2))
+        y = self.block7(cat(unit(self.convtr6p4s2, self.bntr6, y), e1))
+        output: SparseTensor = self.block8(cat(unit(self.convtr7p2s2, self.bntr7, y), e0))
         return output
+
+    def folded(self) -> MinkUNet:
+        """A copy for inference alone: every batch norm goes into the kernel before it.
+
+        Its features equal those of this network in evaluation mode up to rounding.
+        """
+        network = deepcopy(self).eval()
+        for name, norm_name in _STEMS:
+            setattr(network, norm_name, fold(getattr(network, name), getattr(network, norm_name)))
+        for block in network.modules():
+            if isinstance(block, BasicBlock):
+                block.norm1 = fold(block.conv1, block.norm1)
+                block.norm2 = fold(block.conv2, block.norm2)
+                if block.downsample is not None:
+                    block.downsample[1] = fold(*_parts(block.downsample))
+        return network
+
+
+def _parts(downsample: nn.Sequential) -> tuple[SparseConvolution, Norm]:
+    convolution, norm = cast(tuple[SparseConvolution, Norm], tuple(downsample))
+    return convolution, norm
+
+
+_STEMS = (
+    ("conv0p1s1", "bn0"),
+    ("conv1p1s2", "bn1"),
+    ("conv2p2s2", "bn2"),
+    ("conv3p4s2", "bn3"),
+    ("conv4p8s2", "bn4"),
+    ("convtr4p16s2", "bntr4"),
+    ("convtr5p8s2", "bntr5"),
+    ("convtr6p4s2", "bntr6"),
+    ("convtr7p2s2", "bntr7"),
+)
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:

@@ -1,15 +1,19 @@
-"""`sas bench student` and `sas bench query`: the network, and a question, against their floors."""
+"""`sas bench student`: the network against its floor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from sas_ros.matching import match_probability
+from sas_ros.errors import SasError
 from sas_ros.sparse import CoordinateManager, SparseTensor
-from sas_ros.student.bundle import StudentBundle
+from sas_ros.sparse.backend import Backend, choose_backend
+from sas_ros.sparse.native import multiply
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.bench.timing import alternate, machine
 
@@ -36,47 +40,116 @@ def room_surface(voxels: int) -> torch.Tensor:
     return torch.from_numpy(np.c_[np.zeros(len(cells), np.int64), cells])
 
 
-@torch.inference_mode()
-def bench_student(config: MinkUNetConfig, voxels: int, rounds: int) -> dict[str, Any]:
-    """Forward pass with its kernel maps, and the time of its matrix products alone.
+def bench_student(
+    config: MinkUNetConfig, voxels: int, rounds: int, train: bool = False
+) -> dict[str, Any]:
+    """Forward pass with its kernel maps on each engine, same weights, and the time of its matrix
+    products alone; with `train` also forward and backward, in training mode.
 
-    Returns keys `native_s`, `floor_s`, `ratio_to_floor`, `voxels`, `threads` and others of
-    `timing.machine`. `minkowski_s` is null: that backend is not part of this version.
+    Returns keys `native_s`, `minkowski_s`, `speedup_vs_minkowski`, `floor_s` (the faster of the two
+    floors, which are there as well), `ratio_to_floor`, `voxels`, `threads`, with `train` the same
+    of `native_train_s`, and those of `timing.machine`. The times of MinkowskiEngine are null where
+    it is missing, and `note` says why.
     """
     torch.manual_seed(0)
     network = MinkUNet(config).eval()
     coordinates = room_surface(voxels)
     features = torch.ones((len(coordinates), config.in_channels))
+    engines, note = _engines()
 
-    def forward() -> torch.Tensor:
-        output: torch.Tensor = network(
-            SparseTensor(features, CoordinateManager(coordinates))
-        ).features
-        return output
-
-    products = _matrix_products(network, SparseTensor(features, CoordinateManager(coordinates)))
-
-    def floor() -> None:
-        for rows, channels_in, channels_out, repeats in products:
-            left = scratch[: rows * channels_in].view(rows, channels_in)
-            right = scratch[: channels_in * channels_out].view(channels_in, channels_out)
-            for _ in range(repeats):
-                torch.mm(left, right)
-
-    scratch = torch.randn(max(rows * a for rows, a, _, _ in products))
-    seconds = alternate({"native_s": forward, "floor_s": floor}, rounds)
+    # The form a robot runs, on both engines: MinkowskiEngine gains from it as well.
+    folded = network.folded()
+    jobs: dict[str, Callable[[], object]] = {}
+    for name, engine in engines.items():
+        jobs[f"{name}_s"] = partial(_forward, folded, engine, coordinates, features)
+    jobs |= _floors(network, coordinates, features)
+    if train:
+        student = deepcopy(network).train()
+        for name, engine in engines.items():
+            jobs[f"{name}_train_s"] = partial(
+                _forward_backward, student, engine, coordinates, features
+            )
+    seconds = alternate(jobs, rounds)
+    floor = min(seconds["floor_own_s"], seconds["floor_mm_s"])
     return {
         **seconds,
-        "minkowski_s": None,
-        "speedup_vs_minkowski": None,
-        "ratio_to_floor": seconds["native_s"] / seconds["floor_s"],
+        **_speedup(seconds, ""),
+        **(_speedup(seconds, "_train") if train else {}),
+        **({"note": note} if note else {}),
+        "floor_s": floor,
+        "ratio_to_floor": seconds["native_s"] / floor,
+        "ratio_to_floor_mm": seconds["native_s"] / seconds["floor_mm_s"],
         "voxels": len(coordinates),
         "parameters": sum(p.numel() for p in network.parameters()),
         **machine(),
     }
 
 
-def _matrix_products(network: MinkUNet, x: SparseTensor) -> list[tuple[int, int, int, int]]:
+def _engines() -> tuple[dict[str, Backend], str]:
+    """The engines that run here, and why one does not."""
+    engines = {"native": choose_backend("native")}
+    try:
+        engines["minkowski"] = choose_backend("minkowski")
+    except SasError as error:
+        return engines, str(error)
+    return engines, ""
+
+
+def _speedup(seconds: dict[str, float], kind: str) -> dict[str, float | None]:
+    native, other = seconds[f"native{kind}_s"], seconds.get(f"minkowski{kind}_s")
+    return {
+        f"minkowski{kind}_s": other,
+        f"speedup{kind}_vs_minkowski": None if other is None else other / native,
+    }
+
+
+@torch.inference_mode()
+def _forward(
+    network: MinkUNet, engine: Backend, coordinates: torch.Tensor, features: torch.Tensor
+) -> torch.Tensor:
+    def run() -> torch.Tensor:
+        output: SparseTensor = network(SparseTensor(features, engine.manager(coordinates)))
+        return output.features
+
+    return engine.run(run)
+
+
+def _forward_backward(
+    network: MinkUNet, engine: Backend, coordinates: torch.Tensor, features: torch.Tensor
+) -> None:
+    network.zero_grad()
+    output = network(SparseTensor(features, engine.manager(coordinates))).features
+    output.square().mean().backward()
+
+
+def _floors(
+    network: MinkUNet, coordinates: torch.Tensor, features: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """The matrix products of a pass and nothing else: with the product that the native engine
+    uses, and with `torch.mm` into a buffer that is there."""
+    products = _matrix_products(network, CoordinateManager(coordinates), features)
+    source = torch.randn(max(rows * a for rows, a, _, _ in products))
+    target = torch.empty(max(rows * b for rows, _, b, _ in products))
+
+    @torch.inference_mode()
+    def run(product: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]) -> None:
+        for rows, channels_in, channels_out, repeats in products:
+            left = source[: rows * channels_in].view(rows, channels_in)
+            right = source[: channels_in * channels_out].view(channels_in, channels_out)
+            result = target[: rows * channels_out].view(rows, channels_out)
+            for _ in range(repeats):
+                product(left, right, result)
+
+    return {
+        "floor_own_s": partial(run, lambda left, right, _: multiply(left, right)),
+        "floor_mm_s": partial(run, lambda left, right, out: torch.mm(left, right, out=out)),
+    }
+
+
+@torch.inference_mode()
+def _matrix_products(
+    network: MinkUNet, manager: CoordinateManager, features: torch.Tensor
+) -> list[tuple[int, int, int, int]]:
     """(rows, in, out, repeats) of every dense product a pass cannot do without: per layer, the
     occupied pairs of its kernel map spread evenly over the offsets."""
     from sas_ros.sparse import SparseConvolution, SparseConvolutionTranspose
@@ -88,8 +161,7 @@ def _matrix_products(network: MinkUNet, x: SparseTensor) -> list[tuple[int, int,
         if layer.kernel.ndim == 2:
             products.append((len(tensor.features), *layer.kernel.shape, 1))
             return
-        table = tensor.manager.kernel_map(tensor.stride, output.stride, layer.kernel_size).table
-        pairs = int((table < len(tensor.features)).sum())
+        pairs = manager.kernel_map(tensor.stride, output.stride, layer.kernel_size).count
         volume, channels_in, channels_out = layer.kernel.shape
         products.append((max(1, pairs // volume), channels_in, channels_out, volume))
 
@@ -98,32 +170,7 @@ def _matrix_products(network: MinkUNet, x: SparseTensor) -> list[tuple[int, int,
         for layer in network.modules()
         if isinstance(layer, SparseConvolution | SparseConvolutionTranspose)
     ]
-    network(x)
+    network(SparseTensor(features, manager))
     for hook in hooks:
         hook.remove()
     return products
-
-
-def bench_query(bundle: StudentBundle, elements: int, rounds: int) -> dict[str, Any]:
-    """A query with cached text on `elements` elements against one read of their features."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.nn.functional.normalize(
-        torch.randn((elements, bundle.feature_dim), generator=generator), dim=1
-    )
-    query = bundle.vocabulary.embeddings[0]
-    seconds = alternate(
-        {
-            "query_s": lambda: match_probability(
-                features, query, bundle.vocabulary, None, bundle.calibration
-            ),
-            "floor_s": lambda: features.sum(),
-        },
-        rounds,
-    )
-    return {
-        **seconds,
-        "ratio_to_floor": seconds["query_s"] / seconds["floor_s"],
-        "elements": elements,
-        "feature_dim": bundle.feature_dim,
-        **machine(),
-    }

@@ -24,6 +24,17 @@ def alternate(jobs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
+def compared(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The times with `ratio_to_floor` and `speedup` over the alternative; needs `ours_s`,
+    `alternative_s` and `floor_s`."""
+    ours = seconds["ours_s"]
+    return {
+        **seconds,
+        "ratio_to_floor": ours / seconds["floor_s"],
+        "speedup": seconds["alternative_s"] / ours,
+    }
+
+
 def machine() -> dict[str, Any]:
     """What was measured on: processor, threads, versions."""
     return {

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sas_ros.commands import whole_number
+from sas_ros.commands import parse_up, whole_number
+from sas_ros.errors import SasError
 from sas_ros.observation import Cloud
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("student", "query", "node"))
+    parser.add_argument("what", choices=tuple(_BENCHES))
     parser.add_argument("--student", default="indoor-tiny")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--rounds", type=whole_number(1), default=7, help="timed repetitions (7)")
@@ -28,22 +29,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="student: the bundle's own network, or a standard one",
     )
     parser.add_argument(
+        "--train", action="store_true", help="student: forward and backward as well"
+    )
+    parser.add_argument(
         "--elements", type=whole_number(1), default=150_000, help="query: features to search"
     )
     parser.add_argument(
         "--queries", type=whole_number(1), default=40, help="node: questions of each kind"
     )
     parser.add_argument(
-        "--scan", type=Path, help="node: cloud to publish (default: a generated 640 x 480 frame)"
+        "--scan",
+        type=Path,
+        help="node, precision: the cloud (default: a generated 640 x 480 frame)",
     )
-    parser.add_argument("--up", default="0,-1,0", help="node: up in the cloud's frame (0,-1,0)")
+    parser.add_argument(
+        "--up", default="0,-1,0", help="node, precision: up in the cloud's frame (0,-1,0)"
+    )
+    parser.add_argument(
+        "--points", type=whole_number(100), default=307_200, help="codec, voxels: of the cloud"
+    )
+    parser.add_argument(
+        "--voxel-size", type=float, default=0.02, help="voxels: edge in metres (0.02)"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=whole_number(100),
+        nargs="+",
+        default=[50_000, 150_000, 500_000, 1_500_000, 5_000_000],
+        help="sweep: numbers of points",
+    )
+    parser.add_argument(
+        "--memory-budget",
+        type=whole_number(0),
+        default=0,
+        metavar="MIB",
+        help="node, sweep: memory for one pass of the network (default: half of what is free)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="sweep: folder for sweep.json, sweep.csv and sweep.png"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    result = {"student": _student, "query": _query, "node": _node}[arguments.what](arguments)
+    result = _BENCHES[arguments.what](arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
+        result = flat(result)
         width = max(len(key) for key in result)
         for key, value in result.items():
             shown = f"{value:.4g}" if isinstance(value, float) else value
@@ -59,11 +91,11 @@ def _student(arguments: argparse.Namespace) -> dict[str, Any]:
         config = _bundle(arguments).network().config
     else:
         config = getattr(minkunet, arguments.architecture)()
-    return bench_student(config, arguments.voxels, arguments.rounds)
+    return bench_student(config, arguments.voxels, arguments.rounds, arguments.train)
 
 
 def _query(arguments: argparse.Namespace) -> dict[str, Any]:
-    from sas_training.bench.student import bench_query
+    from sas_training.bench.query import bench_query
 
     return bench_query(_bundle(arguments), arguments.elements, arguments.rounds)
 
@@ -80,8 +112,72 @@ def _node(arguments: argparse.Namespace) -> dict[str, Any]:
         rounds=arguments.rounds,
         queries=arguments.queries,
         up=arguments.up,
+        memory_budget=arguments.memory_budget,
     )
     return {**measured, **machine()}
+
+
+def _precision(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_ros.gravity import resolve_up
+    from sas_ros.scans import read_scan
+    from sas_training.bench.precision import bench_precision
+
+    cloud = read_scan(arguments.scan) if arguments.scan else camera_frame()
+    up = resolve_up(cloud, parse_up(arguments.up))
+    return bench_precision(_bundle(arguments), cloud, up, arguments.rounds)
+
+
+def _codec(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.codec import bench_codec
+
+    return bench_codec(arguments.points, arguments.rounds)
+
+
+def _voxels(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.voxels import bench_voxels
+
+    if not 0.001 <= arguments.voxel_size <= 10:
+        raise SasError(f"--voxel-size must lie in 0.001 to 10, not {arguments.voxel_size:g}.")
+    return bench_voxels(arguments.points, arguments.voxel_size, arguments.rounds)
+
+
+def _sweep(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_ros.student.locate import find_student
+    from sas_training.bench.sweep import bench_sweep
+
+    if arguments.output is None:
+        raise SasError("A sweep needs a folder for its table and plot: -o FOLDER.")
+    return bench_sweep(
+        find_student(arguments.student),
+        arguments.sizes,
+        arguments.rounds,
+        arguments.memory_budget,
+        arguments.output,
+    )
+
+
+_BENCHES = {
+    "student": _student,
+    "query": _query,
+    "node": _node,
+    "precision": _precision,
+    "codec": _codec,
+    "voxels": _voxels,
+    "sweep": _sweep,
+}
+
+
+def flat(result: dict[str, Any]) -> dict[str, Any]:
+    """Nested results with their keys joined by dots, lists by their index."""
+    lines: dict[str, Any] = {}
+    for key, value in result.items():
+        if isinstance(value, list):
+            value = {str(index): item for index, item in enumerate(value)}
+        if isinstance(value, dict):
+            lines.update({f"{key}.{name}": item for name, item in flat(value).items()})
+        else:
+            lines[key] = value
+    return lines
 
 
 def _bundle(arguments: argparse.Namespace) -> Any:

@@ -38,7 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_training.evaluation.scoring import ask_for_things, evaluate, expand
 
     bundle = StudentBundle.load(find_student(arguments.student))
-    segmenter = Segmenter(bundle, device=arguments.device, votes=arguments.votes)
+    segmenter = Segmenter(
+        bundle,
+        device=arguments.device,
+        votes=arguments.votes,
+        memory_budget=arguments.memory_budget,
+        backend=arguments.backend,
+        precision=arguments.precision,
+    )
     # Labelled rooms are z up by contract; an estimate could only make the score worse.
     up = parse_up(arguments.up)
     direction = np.array([0.0, 0.0, 1.0]) if up is None else up

@@ -23,11 +23,8 @@ from sas_ros.student.minkunet import MinkUNet
 from sas_training.distill.dataset import voxel_labels
 from sas_training.distill.words import WordBank, calibration_phrases
 from sas_training.evaluation.labelled import read_labelled
-from sas_training.evaluation.labels import LabelSet
+from sas_training.evaluation.labels import STUFF, LabelSet
 from sas_training.evaluation.scoring import evaluate, expand
-
-STUFF = ("wall", "floor", "ceiling", "curtain", "shower curtain", "window")
-"""Classes that are no countable objects: no instances are made of them."""
 
 _CALIBRATION_VOXELS = 60_000
 _THERE_POINTS = 100

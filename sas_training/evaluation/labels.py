@@ -1,4 +1,4 @@
-"""Label sets: the class names, ids and colours that rooms are labelled with."""
+"""Label sets: the class names, ids and colours that points are labelled with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LabelSet:
         names: K class names; the position is the id.
         ids: K ids, equal to `range(K)`.
         colors: K display colours, RGB 0..255.
-        prompts: K sentences that name the class to a text encoder.
-        nyu40_ids: K ids of the same classes in the NYU40 set.
+        prompts: K groups of one or more sentences that name the class to a text encoder.
+        nyu40_ids: K ids of the same classes in the NYU40 set; empty for sets of streets.
         ignore_id: id of points that have no class of this set.
     """
 
@@ -23,8 +23,8 @@ class LabelSet:
     names: tuple[str, ...]
     ids: tuple[int, ...]
     colors: tuple[tuple[int, int, int], ...]
-    prompts: tuple[str, ...]
-    nyu40_ids: tuple[int, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    nyu40_ids: tuple[int, ...] = ()
     ignore_id: int = 255
 
     def __len__(self) -> int:
@@ -41,6 +41,14 @@ class LabelSet:
         """Return the id of a NYU40 class, `ignore_id` when the set does not have it."""
         return self.nyu40_ids.index(nyu40) if nyu40 in self.nyu40_ids else self.ignore_id
 
+
+STUFF = frozenset(
+    {"wall", "floor", "ceiling", "curtain", "shower curtain", "window"}
+    | {"drivable surface", "other flat", "sidewalk", "terrain", "manmade", "vegetation", "building"}
+    | {"road", "curb", "traffic island", "traffic median", "grass", "grassland", "lawn", "meadow"}
+    | {"turf", "sod", "awning", "woods"}
+)
+"""Classes that are no countable objects: no instances are made of them."""
 
 # (name, NYU40 id, colour) of the 20 benchmark classes of ScanNet v2, in id order.
 _SCANNET20: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
@@ -66,17 +74,87 @@ _SCANNET20: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
     ("otherfurniture", 39, (82, 84, 163)),
 )
 
-SCANNET20 = LabelSet(
-    name="scannet20",
-    names=tuple(name for name, _, _ in _SCANNET20),
-    ids=tuple(range(len(_SCANNET20))),
-    colors=tuple(color for _, _, color in _SCANNET20),
-    # The reference evaluation encodes the last class as the bare word "other".
-    prompts=tuple(
-        "other" if name == "otherfurniture" else f"a {name} in a scene" for name, _, _ in _SCANNET20
-    ),
-    nyu40_ids=tuple(nyu40 for _, nyu40, _ in _SCANNET20),
+
+def _sentence(name: str) -> str:
+    return f"a {name} in a scene"
+
+
+def _indoor(name: str, classes: tuple[tuple[str, int, tuple[int, int, int]], ...]) -> LabelSet:
+    return LabelSet(
+        name=name,
+        names=tuple(word for word, _, _ in classes),
+        ids=tuple(range(len(classes))),
+        colors=tuple(color for _, _, color in classes),
+        # The reference evaluation encodes the left-over class as the bare word "other".
+        prompts=tuple(
+            ("other",) if word in ("otherfurniture", "other") else (_sentence(word),)
+            for word, _, _ in classes
+        ),
+        nyu40_ids=tuple(nyu40 for _, nyu40, _ in classes),
+    )
+
+
+SCANNET20 = _indoor("scannet20", _SCANNET20)
+
+MATTERPORT21 = _indoor(
+    "matterport21",
+    (*_SCANNET20[:-1], ("other", 39, (82, 84, 163)), ("ceiling", 22, (58, 98, 26))),
 )
 
-LABEL_SETS: dict[str, LabelSet] = {SCANNET20.name: SCANNET20}
-"""Label sets by the name given on the command line."""
+# (name, colour, finer names) of the 16 classes of nuScenes lidarseg, in id order. The reference
+# evaluation finds the best of all finer names and takes the class it belongs to.
+_NUSCENES16: tuple[tuple[str, tuple[int, int, int], tuple[str, ...]], ...] = (
+    ("barrier", (220, 220, 0), ("barrier", "barricade")),
+    ("bicycle", (119, 11, 32), ("bicycle",)),
+    ("bus", (0, 60, 100), ("bus",)),
+    ("car", (0, 0, 250), ("car",)),
+    (
+        "construction vehicle",
+        (230, 230, 250),
+        ("bulldozer", "excavator", "concrete mixer", "crane", "dump truck"),
+    ),
+    ("motorcycle", (0, 0, 230), ("motorcycle",)),
+    ("person", (220, 20, 60), ("person", "pedestrian")),
+    ("traffic cone", (250, 170, 30), ("traffic cone",)),
+    (
+        "trailer",
+        (200, 150, 0),
+        ("trailer", "semi trailer", "cargo container", "shipping container", "freight container"),
+    ),
+    ("truck", (0, 0, 110), ("truck",)),
+    ("drivable surface", (128, 64, 128), ("road",)),
+    ("other flat", (0, 250, 250), ("curb", "traffic island", "traffic median")),
+    ("sidewalk", (244, 35, 232), ("sidewalk",)),
+    ("terrain", (152, 251, 152), ("grass", "grassland", "lawn", "meadow", "turf", "sod")),
+    ("manmade", (70, 70, 70), ("building", "wall", "pole", "awning")),
+    (
+        "vegetation",
+        (107, 142, 35),
+        ("tree", "trunk", "tree trunk", "bush", "shrub", "plant", "flower", "woods"),
+    ),
+)
+
+NUSCENES16 = LabelSet(
+    name="nuscenes16",
+    names=tuple(name for name, _, _ in _NUSCENES16),
+    ids=tuple(range(len(_NUSCENES16))),
+    colors=tuple(color for _, color, _ in _NUSCENES16),
+    prompts=tuple(tuple(map(_sentence, finer)) for _, _, finer in _NUSCENES16),
+)
+
+_FINER = [(word, color) for _, color, finer in _NUSCENES16 for word in finer]
+
+NUSCENES43 = LabelSet(
+    name="nuscenes43",
+    names=tuple(word for word, _ in _FINER),
+    ids=tuple(range(len(_FINER))),
+    colors=tuple(color for _, color in _FINER),
+    prompts=tuple((_sentence(word),) for word, _ in _FINER),
+)
+"""The finer names of `NUSCENES16`, in the colours of their classes. Nothing is annotated with
+them, so nothing is scored with them: they are words for a vocabulary."""
+
+LABEL_SETS: dict[str, LabelSet] = {
+    labels.name: labels for labels in (SCANNET20, MATTERPORT21, NUSCENES16)
+}
+"""Label sets that scans are annotated with, by the name given on the command line."""

@@ -16,6 +16,7 @@ from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.observation import Cloud, SourceHeader, Up
 from sas_ros.segmenter import Segmenter
+from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 
@@ -138,19 +139,24 @@ def _hidden_features(
         blank,
         Calibration(),
     )
-    segmenter = Segmenter(bundle, device="cpu")
-    cloud, up = Cloud(points), Up(np.array([0.0, 0.0, 1.0]))
+    segmenter = Segmenter(bundle, device="cpu", backend="native")
+    forward = segmenter.engine.forward
+    passes: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def watched(coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        passes.append((coordinates, inputs))
+        return forward(coordinates, inputs)
+
+    setattr(segmenter.engine, "forward", watched)  # noqa: B010 - mypy knows it as a method
+    scene = segmenter.segment(Cloud(points), Up(np.array([0.0, 0.0, 1.0])))
+    ((coordinates, inputs),) = passes
+    tensor = SparseTensor(inputs, CoordinateManager(coordinates))
     # One pass in training mode gives the batch norms sensible statistics.
-    for layer in segmenter._network.modules():
+    for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm1d):
             layer.momentum = None
-    segmenter._network.train()
-    segmenter.segment(cloud, up)
-    segmenter._network.eval()
-    network.load_state_dict(segmenter._network.state_dict())
-    caught: list[torch.Tensor] = []
-    segmenter._network.final.register_forward_pre_hook(
-        lambda _, inputs: caught.append(inputs[0].features.double())
-    )
-    scene = segmenter.segment(cloud, up)
-    return caught[0], scene.element_of_point.astype(np.int64)
+    with torch.no_grad():
+        network.train()
+        network(tensor)
+        hidden = network.eval().trunk(tensor).features.double()
+    return hidden, scene.element_of_point.astype(np.int64)

@@ -81,6 +81,10 @@ def test_bench_node_measures_a_running_node(
     assert 0 < result["cloud_to_labels_p50_ms"] <= result["cloud_to_labels_p95_ms"]
     assert 0 < result["query_known_p95_ms"] and 0 < result["query_new_p95_ms"]
     assert 50 < result["rss_mb"] < 2000
+    assert 0 < result["forward_s"] < result["total_s"]
+    ratio = result["total_s"] / result["forward_s"] - 1
+    assert result["added_ratio"] == pytest.approx(ratio)
+    assert {"read", "student", "network", "publish", "total"} <= result["stages_ms"].keys()
 
 
 def test_query_without_a_node_is_a_sentence(tmp_path: Path, ros_domain: int) -> None:

@@ -15,9 +15,16 @@ NAMES = ("wall", "floor", "chair", "table")
 
 def untrained_student(*, dim: int = 16, seed: int = 0, name: str = "untrained") -> StudentBundle:
     """A bundle of a network with random weights and random unit class embeddings."""
+    return student_of(MinkUNetConfig(2, dim, 8, (8,) * 8, (1,) * 8), seed=seed, name=name)
+
+
+def student_of(
+    config: MinkUNetConfig, *, seed: int = 0, name: str = "untrained", voxel_size: float = 0.08
+) -> StudentBundle:
+    """The same of any network that takes the inputs one and height."""
     torch.manual_seed(seed)
-    config = MinkUNetConfig(2, dim, 8, (8,) * 8, (1,) * 8)
     network = MinkUNet(config)
+    dim = config.out_channels
     embeddings = np.random.default_rng(seed).normal(size=(len(NAMES), dim)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     vocabulary = Vocabulary(
@@ -31,7 +38,7 @@ def untrained_student(*, dim: int = 16, seed: int = 0, name: str = "untrained") 
         architecture=config.to_dict(),
         weights=network.state_dict(),
         inputs=("one", "height"),
-        voxel_size=0.08,
+        voxel_size=voxel_size,
         text_encoder="none",
         prompt="{}",
         vocabulary=vocabulary,

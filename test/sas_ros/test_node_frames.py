@@ -21,10 +21,11 @@ from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.results import PointLabels, spread
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Target
-from sas_ros.nodes.target import TargetKeeper
+from sas_ros.nodes.target import TargetKeeper, ask
 from sas_ros.nodes.words import words_for
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures, SourceHeader, Up
-from sas_ros.query import TextQuery
+from sas_ros.query import QueryStatus, TextQuery
+from sas_ros.word_scores import scene_scores
 
 EMBEDDINGS = np.eye(3, dtype=np.float32)
 WORDS = Vocabulary(("floor", "chair", "table"), EMBEDDINGS, (False, True, True), distinct_colors(3))
@@ -145,6 +146,33 @@ def test_a_cloud_becomes_a_snapshot_and_nothing_is_made_that_nobody_wants() -> N
     assert snapshot.scene.header == SourceHeader(100 * SECOND, "lidar")
     assert bench.outputs.published == []
     assert "label_ms_p50" not in bench.shared.latencies.values()
+
+
+def test_words_are_compared_before_a_snapshot_can_be_asked() -> None:
+    bench = Bench(up="0,0,1")
+    compared = []
+
+    def label(scene: SceneFeatures, vocabulary: Vocabulary) -> ElementLabels:
+        compared.append((scene, vocabulary, bench.memory.snapshot))
+        return scene_scores(scene, vocabulary, Calibration().temperature).labels
+
+    bench.segmenter.label = label  # type: ignore[method-assign]
+    bench.send(message(ROOM))
+    snapshot, words = bench.memory.snapshot, bench.memory.words
+    assert snapshot is not None and words is not None
+    assert compared == [(snapshot.scene, words.competing, None)]
+
+    def again() -> None:
+        raise AssertionError("The words were compared once more for a query.")
+
+    kept = ("word scores", (words.competing, Calibration().temperature), again)
+    scores = snapshot.scene.kept.get(*kept)
+    found = ask(
+        snapshot, TextQuery("chair"), EMBEDDINGS[1], None,
+        words=words, calibration=Calibration(), parameters=bench.parameters,
+    )  # fmt: skip
+    assert found.status == QueryStatus.OK
+    assert snapshot.scene.kept.get(*kept) is scores  # not those of other words or temperature
 
 
 def test_labels_reach_points_and_misses_stay_unlabelled() -> None:

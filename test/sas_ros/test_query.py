@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sas_ros import seen
 from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
@@ -22,6 +24,7 @@ from sas_ros.query import (
     TextQuery,
     answer,
     check_text,
+    score_of_enough_points,
 )
 
 NAMES = ("floor", "chair", "table", "sofa")
@@ -205,6 +208,30 @@ def test_scraps_are_no_objects() -> None:
     assert reply.status is QueryStatus.NOT_FOUND
     assert "too small to be an object" in reply.message
     assert "chair" not in {name for name, _ in reply.alternatives}
+
+
+@settings(deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000), enough=st.integers(1, 30), levels=st.integers(1, 50))
+def test_best_score_is_what_enough_points_reach(seed: int, enough: int, levels: int) -> None:
+    generator = np.random.default_rng(seed)
+    count = int(generator.integers(0, 40))
+    probability = (generator.integers(0, levels, size=count) / levels).astype(np.float32)
+    points = generator.integers(0, 4, size=count)
+    each = np.sort(np.repeat(probability, points))[::-1]
+    expected = float(each[enough - 1]) if len(each) >= enough else 0.0
+    assert score_of_enough_points(probability, points, enough) == expected
+
+
+@pytest.mark.parametrize("far", [0.0, 4000.0])  # metres: too many cells to count them all
+def test_scattered_elements_are_no_sight(far: float) -> None:
+    generator = np.random.default_rng(2)
+    positions = generator.uniform(-2, 2, size=(500, 3)).astype(np.float32)
+    positions[-1] += far
+    labels = generator.integers(0, 4, size=500)
+    cells = [tuple(cell) for cell in np.floor(positions / 0.5).astype(int).tolist()]
+    counts = Counter(zip(labels.tolist(), cells, strict=True))
+    expected = [max(n for (label, _), n in counts.items() if label == k) for k in range(4)]
+    assert seen.densest(positions, labels, 4).tolist() == expected
 
 
 def test_negatives_take_the_answer_away() -> None:

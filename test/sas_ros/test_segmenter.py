@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from students import untrained_student
 
 from sas_ros.errors import SasError
+from sas_ros.memory import pass_bytes
 from sas_ros.observation import Cloud, Observation, SourceHeader, Up
 from sas_ros.segmenter import Segmenter, symmetric_view
+from sas_ros.student.bundle import StudentBundle
 
 Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
 
@@ -98,18 +101,87 @@ def test_symmetric_views_are_all_different_and_keep_neighbours() -> None:
         assert torch.equal(before, after)
 
 
-def test_tiles_cover_everything_and_agree_where_they_overlap() -> None:
+def corridor(count: int = 60_000, length: float = 40.0) -> Cloud:
     rng = np.random.default_rng(0)
-    count = 60_000
-    corridor = np.c_[rng.uniform([0, 0], [40, 2], (count, 2)), np.zeros(count)]
-    wall = np.c_[rng.uniform(0, 40, count), np.zeros(count), rng.uniform(0, 2.2, count)]
-    cloud = Cloud(np.concatenate([corridor, wall]).astype(np.float32))
-    student = untrained_student()
-    whole = Segmenter(student, device="cpu").segment(cloud, Z_UP)
-    tiled = Segmenter(student, device="cpu", max_voxels=10_000).segment(cloud, Z_UP)
+    floor = np.c_[rng.uniform([0, 0], [length, 2], (count, 2)), np.zeros(count)]
+    wall = np.c_[rng.uniform(0, length, count), np.zeros(count), rng.uniform(0, 2.2, count)]
+    return Cloud(np.concatenate([floor, wall]).astype(np.float32))
+
+
+def budget_for(student: StudentBundle, voxels: int) -> float:
+    """MiB that just let so many voxels through at once."""
+    return (pass_bytes(student.network().config, voxels, 4) + 1) / 2**20
+
+
+@pytest.mark.parametrize("votes", [1, 2])
+def test_tiles_cover_everything_and_agree_with_the_whole(votes: int) -> None:
+    cloud, student = corridor(), untrained_student()
+    whole = Segmenter(student, device="cpu", votes=votes).segment(cloud, Z_UP)
+    small = budget_for(student, 10_000)
+    tiled = Segmenter(student, device="cpu", votes=votes, memory_budget=small).segment(cloud, Z_UP)
     assert len(whole.positions) > 20_000
-    agreement = (whole.features * tiled.features).sum(1)
-    assert float(agreement.median()) > 0.999
+    assert np.array_equal(whole.positions, tiled.positions)
+    cosine = (whole.features * tiled.features).sum(1)
+    assert float(cosine.quantile(0.01)) > 0.9999
+    words = student.vocabulary
+    segmenter = Segmenter(student, device="cpu")
+    same = segmenter.label(whole, words).label == segmenter.label(tiled, words).label
+    assert same.mean() > 0.999
+
+
+def test_without_a_rim_the_border_shows() -> None:
+    """What the test above tests for is there to be found."""
+    cloud, student = corridor(), untrained_student()
+    whole = Segmenter(student, device="cpu").segment(cloud, Z_UP)
+    segmenter = Segmenter(student, device="cpu", memory_budget=budget_for(student, 10_000))
+    segmenter._rim = 0
+    tiled = segmenter.segment(cloud, Z_UP)
+    assert float((whole.features * tiled.features).sum(1).quantile(0.01)) < 0.9999
+
+
+def test_no_pass_sees_more_voxels_than_the_budget_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = untrained_student()
+    segmenter = Segmenter(student, device="cpu", memory_budget=budget_for(student, 9_000))
+    assert segmenter.tile_voxels == 9_000
+    forward, seen = segmenter.engine.forward, []
+
+    def watched(coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(len(coordinates))
+        return forward(coordinates, inputs)
+
+    monkeypatch.setattr(segmenter.engine, "forward", watched)
+    scene = segmenter.segment(corridor(), Z_UP)
+    assert len(seen) > 3 and max(seen) <= 9_000
+    assert sum(seen) < 2 * len(scene.positions)
+
+
+def test_features_beyond_their_share_are_kept_in_half_precision(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Cloud(small_room())
+    exact = segmenter.segment(cloud, Z_UP)
+    share = exact.features.numel() * 4 / segmenter._budget
+    monkeypatch.setattr("sas_ros.segmenter._EXACT_SHARE", 1.01 * share)
+    assert segmenter.segment(cloud, Z_UP).features.dtype == torch.float32
+    monkeypatch.setattr("sas_ros.segmenter._EXACT_SHARE", 0.99 * share)
+    half = segmenter.segment(cloud, Z_UP)
+    assert half.features.dtype == torch.float16
+    assert float((exact.features * half.features.float()).sum(1).min()) > 0.999
+    words = segmenter.bundle.vocabulary
+    same = segmenter.label(exact, words).label == segmenter.label(half, words).label
+    assert same.mean() > 0.99
+
+
+def test_features_that_cannot_fit_are_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sas_ros.segmenter.free_bytes", lambda _: 1000)
+    with pytest.raises(MemoryError, match="more than is free"):
+        Segmenter(untrained_student(), device="cpu").segment(Cloud(small_room()), Z_UP)
+
+
+def test_a_scene_tells_how_long_its_network_took(segmenter: Segmenter) -> None:
+    started = time.perf_counter()
+    scene = segmenter.segment(Cloud(small_room()), Z_UP)
+    assert 0 < scene.network_s < time.perf_counter() - started
 
 
 def test_large_coordinates_are_no_trouble(segmenter: Segmenter) -> None:
@@ -133,7 +205,7 @@ def test_out_of_memory_halves_the_tiles_and_then_says_so(
     segmenter = Segmenter(untrained_student(), device="cpu")
     cloud = Cloud(small_room(count=20_000))
     expected = segmenter.segment(cloud, Z_UP)
-    forward = segmenter._forward
+    forward = segmenter.engine.forward
     limit = len(expected.positions) * 3 // 4
 
     def short_of_memory(coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -141,9 +213,9 @@ def test_out_of_memory_halves_the_tiles_and_then_says_so(
             raise torch.OutOfMemoryError("out of memory (injected)")
         return forward(coordinates, inputs)
 
-    monkeypatch.setattr(segmenter, "_forward", short_of_memory)
-    monkeypatch.setattr("sas_ros.segmenter._OVERLAP_VOXELS", 2)
-    monkeypatch.setattr("sas_ros.segmenter._SMALLEST_TILE", 100)
+    monkeypatch.setattr(segmenter.engine, "forward", short_of_memory)
+    segmenter._rim = 16
+    monkeypatch.setattr("sas_ros.segmenter.SMALLEST_TILE", 100)
     assert segmenter.segment(cloud, Z_UP).features.shape == expected.features.shape
     limit = 0
     with pytest.raises(MemoryError, match="tiles"):

@@ -1,0 +1,242 @@
+"""How the native engine works inside: chunks, threads, padding, folding. What it computes is held
+against dense convolutions in test_sparse.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sas_ros.sparse import CoordinateManager, SparseTensor, native
+from sas_ros.sparse.epilogue import Epilogue
+from sas_ros.sparse.kernel_map import KernelMap, standard_rows
+from sas_ros.sparse.native import convolve, multiply, pointwise
+from sas_ros.sparse.parallel import for_each
+from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig, minkunet18a
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def surface(seed: int = 0, side: int = 30) -> torch.Tensor:
+    """(M, 4) voxels of a floor and a wall with holes, in order of their coordinates."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.meshgrid(torch.arange(side), torch.arange(-9, side), indexing="ij")
+    bump = torch.randint(0, 2, a.shape, generator=generator)
+    planes = [torch.stack(p, -1).reshape(-1, 3) for p in ((a, b, bump), (a, bump - 9, b + 9))]
+    cells = torch.unique(torch.cat(planes), dim=0)
+    cells = cells[torch.rand(len(cells), generator=generator) < 0.9]
+    return torch.nn.functional.pad(cells, (1, 0))
+
+
+def by_definition(
+    features: torch.Tensor, kernel: torch.Tensor, kernel_map: KernelMap
+) -> torch.Tensor:
+    """`y[u] = sum_k x[table[u, k]] @ W[k]` in float64, as a loop over the table."""
+    padded = torch.cat([features, torch.zeros_like(features[:1])]).double()
+    table = kernel_map.table.long()
+    return sum(padded[table[:, k]] @ kernel[k].double() for k in range(len(kernel)))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("channels", [(1, 6), (3, 16), (24, 8)])
+@pytest.mark.parametrize(("strides", "size"), [((1, 1), 3), ((1, 1), 5), ((1, 2), 2), ((2, 1), 2)])
+def test_many_small_chunks_on_two_threads(
+    shuffled: bool,
+    channels: tuple[int, int],
+    strides: tuple[int, int],
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+    two_threads: None,
+) -> None:
+    monkeypatch.setattr(native, "_CHUNK_ROWS", 200)
+    coordinates = surface()
+    if shuffled:
+        order = torch.randperm(len(coordinates), generator=torch.Generator().manual_seed(1))
+        coordinates = coordinates[order]
+    manager = CoordinateManager(coordinates)
+    manager.downsample(1, 2)
+    kernel_map = manager.kernel_map(*strides, size)
+    assert len(kernel_map.chunks(200)) >= 3
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(kernel_map.num_inputs, channels[0], generator=generator)
+    kernel = torch.randn(size**3, *channels, generator=generator)
+    expected = by_definition(features, kernel, kernel_map)
+    features.requires_grad_()
+    kernel.requires_grad_()
+    output = convolve(features, kernel, kernel_map)
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-4)
+
+    weight = torch.randn(output.shape, generator=generator)
+    mine = torch.autograd.grad((output * weight).sum(), [features, kernel])
+    reference = by_definition(features, kernel, kernel_map)
+    theirs = torch.autograd.grad((reference * weight).sum(), [features, kernel])
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_CHUNK_ROWS", 200)
+    coordinates = surface()
+    features = torch.randn(len(coordinates), 24)
+    kernel = torch.randn(27, 24, 8)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 2):
+            torch.set_num_threads(threads)
+            kernel_map = CoordinateManager(coordinates).kernel_map(1, 1, 3)
+            results.append(convolve(features, kernel, kernel_map))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("activate", [False, True])
+@pytest.mark.parametrize("channels", [2, 24])
+@pytest.mark.parametrize("rows", [200, 2**13])
+def test_epilogue_is_bias_residual_and_rectifier(
+    with_bias: bool,
+    with_residual: bool,
+    activate: bool,
+    channels: int,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "_CHUNK_ROWS", rows)
+    manager = CoordinateManager(surface())
+    features = torch.randn(len(manager.coordinates(1)), channels)
+    bias = torch.randn(8) if with_bias else None
+    residual = torch.randn(len(features), 8) if with_residual else None
+    epilogue = Epilogue(bias, residual, activate)
+
+    def finish(y: torch.Tensor) -> torch.Tensor:
+        y = y + (0.0 if bias is None else bias) + (0.0 if residual is None else residual)
+        return y.clamp(min=0.0) if activate else y
+
+    kernel_map = manager.kernel_map(1, 1, 3)
+    kernel = torch.randn(27, channels, 8)
+    expected = finish(convolve(features, kernel, kernel_map))
+    torch.testing.assert_close(convolve(features, kernel, kernel_map, epilogue), expected)
+    expected = finish(features @ kernel[0])
+    torch.testing.assert_close(pointwise(features, kernel[0], epilogue), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("config", [minkunet18a(2, 16), MinkUNetConfig(1, 8, 8, (8,) * 8)])
+def test_folded_network_gives_the_same_features(config: MinkUNetConfig) -> None:
+    torch.manual_seed(0)
+    network = MinkUNet(config).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(layer.bias, -0.5, 0.5)
+            torch.nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 1.5)
+    coordinates = surface()
+    features = torch.randn(len(coordinates), config.in_channels)
+    plain = network(SparseTensor(features, CoordinateManager(coordinates))).features
+    folded = network.folded()
+    quick = folded(SparseTensor(features, CoordinateManager(coordinates))).features
+    assert float((quick - plain).abs().max()) < 1e-4 * float(plain.abs().max())
+    assert not any(isinstance(layer, torch.nn.BatchNorm1d) for layer in folded.modules())
+    again = network(SparseTensor(features, CoordinateManager(coordinates))).features
+    assert torch.equal(again, plain), "folding must not change the network it was made from"
+
+
+@torch.inference_mode()
+def test_half_precision_is_summed_in_float32() -> None:
+    """27 x 64 products of about the same size: sums in bfloat16 would lose the small ones."""
+    torch.manual_seed(0)
+    manager = CoordinateManager(surface())
+    features = torch.rand(len(manager.coordinates(1)), 64)
+    kernel = torch.rand(27, 64, 8)
+    kernel_map = manager.kernel_map(1, 1, 3)
+    exact = by_definition(features.bfloat16(), kernel.bfloat16(), kernel_map)
+    half = convolve(features.bfloat16(), kernel.bfloat16(), kernel_map)
+    assert half.dtype == torch.bfloat16
+    # One rounding of the result (2**-9) and one of each product of an offset, of random sign.
+    assert float(((half.double() - exact) / exact).abs().max()) < 2**-7
+
+
+@given(st.integers(1, 100_000))
+def test_standard_row_counts_are_few_and_close(rows: int) -> None:
+    padded = standard_rows(rows)
+    assert rows <= padded < 1.25 * rows + 128
+    assert standard_rows(padded) == padded
+
+
+def test_there_are_few_standard_row_counts() -> None:
+    assert len({standard_rows(rows) for rows in range(1, 2**15 + 1)}) <= 40
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 127, 5000])
+def test_products_equal_those_of_pytorch(dtype: torch.dtype, rows: int) -> None:
+    torch.manual_seed(0)
+    left = torch.randn(rows, 24).to(dtype)
+    weight, bias = torch.randn(24, 40).to(dtype), torch.randn(40).to(dtype)
+    error = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    product = left @ weight
+    torch.testing.assert_close(
+        multiply(left, weight, bias), product + bias, rtol=error, atol=10 * error
+    )
+    torch.testing.assert_close(pointwise(left, weight), product, rtol=error, atol=10 * error)
+
+
+def test_pointwise_has_the_gradients_of_a_product() -> None:
+    left, weight = torch.randn(3000, 12), torch.randn(12, 5)
+    left.requires_grad_()
+    weight.requires_grad_()
+    mine = torch.autograd.grad(pointwise(left, weight).square().sum(), [left, weight])
+    theirs = torch.autograd.grad((left @ weight).square().sum(), [left, weight])
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)
+
+
+def test_work_is_done_once_each_and_on_more_than_one_thread(two_threads: None) -> None:
+    names: dict[int, str] = {}
+    both = threading.Barrier(2, timeout=30)
+
+    def work(item: int) -> None:
+        if item < 2:
+            both.wait()  # passes only when two threads are here at once
+        assert item not in names
+        names[item] = threading.current_thread().name
+        assert torch.get_num_threads() == 1
+        assert not torch.is_grad_enabled()
+
+    for_each(range(50), work)
+    assert sorted(names) == list(range(50))
+    assert len(set(names.values())) == 2
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_on_another_thread_is_raised_here(two_threads: None) -> None:
+    def work(item: int) -> None:
+        if item == 7:
+            raise MemoryError("out of memory")
+
+    with pytest.raises(MemoryError, match="out of memory"):
+        for_each(range(20), work)
+
+
+def test_work_may_ask_for_more_work(two_threads: None) -> None:
+    done: list[tuple[int, int]] = []
+    for_each(range(4), lambda i: for_each(range(4), lambda j: done.append((i, j))))
+    assert sorted(done) == [(i, j) for i in range(4) for j in range(4)]
