@@ -173,6 +173,7 @@ class Segmenter:
             )
         return kept
 
+    @torch.inference_mode()
     def _unit(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) float32 unit features of one tile, averaged over its symmetric views."""
         total: torch.Tensor | None = None
@@ -182,10 +183,10 @@ class Segmenter:
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
             self._network_seconds += time.perf_counter() - started
-            unit = torch.nn.functional.normalize(raw.float(), dim=1)
+            unit = _normalise(raw.float())
             total = unit if total is None else total.add_(unit)
         assert total is not None
-        return total if self.votes == 1 else torch.nn.functional.normalize(total, dim=1)
+        return total if self.votes == 1 else _normalise(total)
 
 
 def symmetric_view(coordinates: torch.Tensor, vote: int, votes: int) -> torch.Tensor:
@@ -198,6 +199,12 @@ def symmetric_view(coordinates: torch.Tensor, vote: int, votes: int) -> torch.Te
     if vote >= 4:
         x = -x - 1
     return torch.stack([coordinates[:, 0], x, y, coordinates[:, 3]], dim=1)
+
+
+def _normalise(features: torch.Tensor) -> torch.Tensor:
+    """Rows to length 1, in place: a copy of all features would be the largest thing in memory."""
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features.div_(length.clamp_min_(1e-12))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -17,7 +17,6 @@ product of the features with its own embedding, and none at all when it is a wor
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import ElementLabels, SceneFeatures
+from sas_ros.sparse.parallel import for_each
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -39,7 +39,10 @@ _SURE = 80.0
 """An exponent of float32 that leaves all words together, K <= 65535, below rounding."""
 
 _WORTH_THREADS = 4_000_000
-"""Below so many numbers starting a thread takes longer than it saves."""
+"""Below so many numbers a second thread takes longer to wake than it saves."""
+
+_DOT_BLOCK = 4096
+"""Rows that a thread multiplies at a time: few enough that all threads end together."""
 
 _BLOCK = 512
 """Rows of half precision that are made float32 at a time: they stay in a core's cache."""
@@ -190,12 +193,16 @@ def cosines(features: torch.Tensor, texts: Float32Array) -> torch.Tensor:
 def _product(rows: Float32Array, text: Float32Array) -> Float32Array:
     """(M,) of `rows` (M, C) with `text` (C,), at the speed of memory. BLAS misses it: PyTorch's
     takes two to three times as long, NumPy's far longer where a core is busy."""
-    threads = torch.get_num_threads()
-    if threads == 1 or rows.size < _WORTH_THREADS:
+    if rows.size < _WORTH_THREADS:
         return _dot_rows(rows, text)
-    with ThreadPoolExecutor(threads) as pool:
-        parts = pool.map(lambda part: _dot_rows(part, text), np.array_split(rows, threads))
-        return np.concatenate(list(parts))
+    result = np.empty(len(rows), dtype=np.float32)
+
+    def run(start: int) -> None:
+        block = slice(start, start + _DOT_BLOCK)
+        result[block] = _dot_rows(rows[block], text)
+
+    for_each(range(0, len(rows), _DOT_BLOCK), run)
+    return result
 
 
 def check_width(features: torch.Tensor, width: int, what: str) -> None:

@@ -146,22 +146,33 @@ class CoordinateManager:
         # An output cell is the floor of some input cell: at most ratio - 1 below the bounds.
         index = _Index(inputs, margin=kernel_size + ratio)
         offsets = kernel_offsets(kernel_size).to(inputs.device)
-        deltas = (offsets * index.strides[1:]).sum(1).tolist()
+        deltas = (offsets * index.strides[1:]).sum(1)
         base = index.keys(outputs)
         symmetric = ratio == 1 and kernel_size % 2 == 1
-        middle = len(deltas) // 2
-        # Where rows are in order of their keys, the second half of a symmetric map is the first one
-        # with inputs and outputs exchanged, and still sorted by output.
-        mirrored = symmetric and bool((base[1:] > base[:-1]).all())
-        pairs = [
-            _pairs(index.rows(base + delta), index.count)
-            for delta in (deltas[:middle] if mirrored else deltas)
-        ]
-        if mirrored:
-            rows = torch.arange(index.count, device=base.device)
-            pairs += [Pairs(rows, rows)]
-            pairs += [Pairs(outputs, inputs) for inputs, outputs in reversed(pairs[:middle])]
-        return KernelMap(pairs, index.count, len(outputs), symmetric)
+
+        def find_rows(start: int, stop: int) -> torch.Tensor:
+            keys = base[start:stop] + deltas[:, None]
+            return index.rows(keys.view(-1)).view(keys.shape)
+
+        def find_pairs() -> list[Pairs]:
+            steps = deltas.tolist()
+            middle = len(steps) // 2
+            # Where rows are in order of their keys, the second half of a symmetric map is the first
+            # one with inputs and outputs exchanged, and still sorted by output.
+            mirrored = symmetric and bool((base[1:] > base[:-1]).all())
+            pairs = [
+                _pairs(index.rows(base + step), index.count)
+                for step in (steps[:middle] if mirrored else steps)
+            ]
+            if mirrored:
+                rows = torch.arange(index.count, device=base.device)
+                pairs += [Pairs(rows, rows)]
+                pairs += [Pairs(outputs, inputs) for inputs, outputs in reversed(pairs[:middle])]
+            return pairs
+
+        return KernelMap(
+            index.count, len(base), len(deltas), find_pairs, find_rows, symmetric=symmetric
+        )
 
 
 def _pairs(rows: torch.Tensor, empty: int) -> Pairs:

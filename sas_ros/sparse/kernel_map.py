@@ -6,7 +6,8 @@ offset, and the lists are sorted by it, so that a range of outputs is a slice of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -58,43 +59,69 @@ def standard_rows(rows: int) -> int:
     return -(-rows // 2**11) * 2**11
 
 
-@dataclass(eq=False)
 class KernelMap:
-    """The pairs of every kernel offset, in kernel order.
+    """Which input row each kernel offset reads for each output row.
 
-    `symmetric` says that outputs are inputs and offsets are centred (stride 1, odd size): the pairs
-    of offset -k are those of k with inputs and outputs exchanged, and the middle offset connects
-    every row with itself.
+    Args:
+        num_inputs, num_outputs, volume: rows on both sides, number of kernel offsets.
+        find_pairs: makes the pairs of every offset, in kernel order; called when they are needed.
+        find_rows: the same as a table, see `rows`; by default it is made of the pairs.
+        symmetric: outputs are inputs and offsets are centred (stride 1, odd size): the pairs of
+            offset -k are those of k with inputs and outputs exchanged, and the middle offset
+            connects every row with itself.
     """
 
-    pairs: list[Pairs]
-    num_inputs: int
-    num_outputs: int
-    symmetric: bool = False
-    _transposed: KernelMap | None = field(default=None, repr=False)
-    _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
-    _table: torch.Tensor | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        volume: int,
+        find_pairs: Callable[[], list[Pairs]],
+        find_rows: Callable[[int, int], torch.Tensor] | None = None,
+        *,
+        symmetric: bool = False,
+    ) -> None:
+        self.num_inputs, self.num_outputs, self.volume = num_inputs, num_outputs, volume
+        self.symmetric = symmetric
+        self._find_pairs, self._find_rows = find_pairs, find_rows
+        self._chunks: dict[int, list[Chunk]] = {}
+        self._transposed: KernelMap | None = None
 
-    @property
-    def volume(self) -> int:
-        return len(self.pairs)
+    @cached_property
+    def pairs(self) -> list[Pairs]:
+        """The pairs of every offset, in kernel order."""
+        return self._find_pairs()
 
     @property
     def count(self) -> int:
         """Number of pairs of all offsets: rows that must be multiplied."""
         return sum(len(pair.inputs) for pair in self.pairs)
 
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """(volume, stop - start) int32 input rows of these outputs; `num_inputs` marks an empty
+        neighbour."""
+        if self._find_rows is not None:
+            return self._find_rows(start, stop)
+        return self.table[start:stop].t()
+
     def transposed(self) -> KernelMap:
         """Inputs and outputs exchanged, offset by offset: the map of the input's gradient and of
         the transposed convolution."""
         if self._transposed is None:
-            if self.symmetric:
-                pairs = self.pairs[::-1]
-            else:
-                pairs = [_by_output(Pairs(outputs, inputs)) for inputs, outputs in self.pairs]
-            self._transposed = KernelMap(pairs, self.num_outputs, self.num_inputs, self.symmetric)
+            self._transposed = KernelMap(
+                self.num_outputs,
+                self.num_inputs,
+                self.volume,
+                self._exchanged,
+                symmetric=self.symmetric,
+            )
             self._transposed._transposed = self
         return self._transposed
+
+    def _exchanged(self) -> list[Pairs]:
+        if self.symmetric:
+            return self.pairs[::-1]
+        return [_by_output(Pairs(outputs, inputs)) for inputs, outputs in self.pairs]
 
     def chunks(self, rows: int) -> list[Chunk]:
         """The map in ranges of at most `rows` outputs."""
@@ -118,17 +145,15 @@ class KernelMap:
                     chunk.parts.append(part)
         return chunks
 
-    @property
+    @cached_property
     def table(self) -> torch.Tensor:
         """(num_outputs, volume) int32 input rows; `num_inputs` marks an empty neighbour."""
-        if self._table is None:
-            shape = (self.volume, self.num_outputs)
-            device = self.pairs[0].inputs.device
-            columns = torch.full(shape, self.num_inputs, dtype=torch.int32, device=device)
-            for column, (inputs, outputs) in zip(columns, self.pairs, strict=True):
-                column.index_copy_(0, outputs, inputs.int())
-            self._table = columns.t()
-        return self._table
+        shape = (self.volume, self.num_outputs)
+        device = self.pairs[0].inputs.device
+        columns = torch.full(shape, self.num_inputs, dtype=torch.int32, device=device)
+        for column, (inputs, outputs) in zip(columns, self.pairs, strict=True):
+            column.index_copy_(0, outputs, inputs.int())
+        return columns.t()
 
 
 def _by_output(pair: Pairs) -> Pairs:

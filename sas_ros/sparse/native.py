@@ -21,10 +21,12 @@ from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
 from sas_ros.sparse.parallel import for_each
 
-# Output rows per chunk: of 256 to 16k, the fastest for 12k to 250k voxels of 96 channels.
+# Output rows per chunk: of 256 to 16k, the fastest for 12k to 250k voxels of 96 channels. Less of
+# a chunk fits into a core's cache when there are more; there are more calls when there are fewer.
 _CHUNK_ROWS = 2**12
-
 _BLOCK_ROWS = 2**11
+_FEW_ROWS = 2**12
+
 _FEW_CHANNELS = 4
 
 
@@ -101,19 +103,32 @@ def _forward(
     kernel_map: KernelMap,
     epilogue: Epilogue,
 ) -> torch.Tensor:
-    few = kernel.shape[1] <= _FEW_CHANNELS
-    sum_chunk = _by_channels if few else _by_pairs
     output = features.new_empty((kernel_map.num_outputs, kernel.shape[2]))
 
-    def run(chunk: Chunk) -> None:
-        sums = sum_chunk(features, kernel, kernel_map, chunk, epilogue.bias)
-        rows = output[chunk.start : chunk.stop]
+    def finish(sums: torch.Tensor, start: int, stop: int) -> None:
         if epilogue.residual is not None:
-            sums += epilogue.residual[chunk.start : chunk.stop]
-        rows.copy_(sums.relu_() if epilogue.activate else sums)
+            sums += epilogue.residual[start:stop]
+        output[start:stop] = sums.relu_() if epilogue.activate else sums
 
-    for_each(kernel_map.chunks(2 * _CHUNK_ROWS if few else _CHUNK_ROWS), run)
+    def run(chunk: Chunk) -> None:
+        sums = _by_pairs(features, kernel, kernel_map, chunk, epilogue.bias)
+        finish(sums, chunk.start, chunk.stop)
+
+    def run_few(start: int) -> None:
+        stop = min(start + _FEW_ROWS, kernel_map.num_outputs)
+        finish(by_channels(kernel_map.rows(start, stop)), start, stop)
+
+    if kernel.shape[1] > _FEW_CHANNELS:
+        for_each(kernel_map.chunks(_chunk_rows(kernel_map.num_outputs)), run)
+    else:
+        by_channels = _ByChannels(features, kernel, epilogue.bias)
+        for_each(range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
     return output
+
+
+def _chunk_rows(rows: int) -> int:
+    """Rows of a chunk: at least two chunks, but none so small that calls outweigh the work."""
+    return min(_CHUNK_ROWS, max(_CHUNK_ROWS // 4, standard_rows(-(-rows // 2))))
 
 
 def _by_pairs(
@@ -140,32 +155,40 @@ def _by_pairs(
     return sums
 
 
-def _by_channels(
-    features: torch.Tensor,
-    kernel: torch.Tensor,
-    kernel_map: KernelMap,
-    chunk: Chunk,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
+class _ByChannels:
     """As `_by_pairs`, for few channels; equal channels (the usual ones) are multiplied once."""
-    volume, _, channels_out = kernel.shape
-    sums = _widen(features.new_zeros((chunk.stop - chunk.start, channels_out)))
-    if bias is not None:
-        sums += bias
-    for members in _equal_columns(features):
-        neighbours = _neighbourhoods(features[:, members[0]], volume, chunk)
-        sums.addmm_(neighbours.t(), _widen(kernel[:, members].sum(1)))
-    return sums
+
+    def __init__(
+        self, features: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None
+    ) -> None:
+        self._bias = bias
+        self._weights = []
+        self._values = []
+        for members in _equal_columns(features):
+            self._values.append(_with_empty(features[:, members[0]]))
+            self._weights.append(_widen(kernel[:, members].sum(1)))
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, out) sums of the outputs whose neighbours are `rows` (volume, n)."""
+        sums: torch.Tensor | None = None
+        for values, weight in zip(self._values, self._weights, strict=True):
+            neighbours = _read(values, rows)
+            if sums is None:
+                sums = neighbours.t() @ weight
+            else:
+                sums.addmm_(neighbours.t(), weight)
+        assert sums is not None
+        return sums if self._bias is None else sums.add_(self._bias)
 
 
-def _neighbourhoods(values: torch.Tensor, volume: int, chunk: Chunk) -> torch.Tensor:
-    """(volume, rows of the chunk): what every offset reads of one channel; 0 where it is empty."""
-    values = _widen(values).contiguous()
-    neighbours = values.new_zeros((volume, chunk.stop - chunk.start))
-    for offset, inputs, outputs in chunk.parts:
-        read = values.index_select(0, inputs[: len(outputs)])
-        neighbours[offset].index_copy_(0, outputs, read)
-    return neighbours
+def _with_empty(values: torch.Tensor) -> torch.Tensor:
+    """(n + 1,) the values of one channel, and the 0 that empty neighbours have."""
+    return torch.cat([_widen(values), _widen(values.new_zeros(1))])
+
+
+def _read(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """(volume, n): what every offset reads of one channel."""
+    return values.index_select(0, rows.reshape(-1)).view(rows.shape)
 
 
 def _equal_columns(features: torch.Tensor) -> list[list[int]]:
@@ -213,10 +236,11 @@ def _kernel_gradient(
     result = _widen(gradient.new_zeros(shape))
     if channels_in <= _FEW_CHANNELS:
         for members in _equal_columns(features):
-            for chunk in kernel_map.chunks(2 * _CHUNK_ROWS):
-                neighbours = _neighbourhoods(features[:, members[0]], volume, chunk)
-                product = neighbours @ _widen(gradient[chunk.start : chunk.stop])
-                result[:, members] += product.unsqueeze(1)
+            values = _with_empty(features[:, members[0]])
+            for start in range(0, kernel_map.num_outputs, _FEW_ROWS):
+                stop = min(start + _FEW_ROWS, kernel_map.num_outputs)
+                neighbours = _read(values, kernel_map.rows(start, stop))
+                result[:, members] += (neighbours @ _widen(gradient[start:stop])).unsqueeze(1)
         return result.to(gradient.dtype)
 
     def run(offset: int) -> None:
