@@ -11,6 +11,7 @@ of its own: per channel, the neighbourhoods become one wide matrix.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -19,11 +20,13 @@ import torch
 
 from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
-from sas_ros.sparse.parallel import for_each
+from sas_ros.sparse.parallel import Item, for_each
 
-# Output rows per chunk: of 256 to 16k, the fastest for 12k to 250k voxels of 96 channels. Less of
-# a chunk fits into a core's cache when there are more; there are more calls when there are fewer.
+# Output rows per chunk: of 256 to 64k, the fastest for 12k to 48k voxels of 96 channels; three
+# times as many are for layers below 64 channels. More of them leave a core's cache, fewer need more
+# calls.
 _CHUNK_ROWS = 2**12
+_WIDE = 64
 _BLOCK_ROWS = 2**11
 _FEW_ROWS = 2**12
 
@@ -85,7 +88,7 @@ def _has_onednn() -> bool:
     """Whether PyTorch's operator on oneDNN (what its own compiler emits for linear layers) is here.
 
     On AMD processors `torch.mm` in float32 runs MKL without its AVX-512 kernels: oneDNN is 2.3
-    times as fast there (`sas bench student` prints both floors), and no slower elsewhere.
+    times as fast there (`sas bench student` prints both floors). Others were not tried.
     """
     if not torch.backends.mkldnn.is_available():
         return False
@@ -119,16 +122,29 @@ def _forward(
         finish(by_channels(kernel_map.rows(start, stop)), start, stop)
 
     if kernel.shape[1] > _FEW_CHANNELS:
-        for_each(kernel_map.chunks(_chunk_rows(kernel_map.num_outputs)), run)
+        rows = _chunk_rows(features.device, kernel_map.num_outputs, max(kernel.shape[1:]))
+        _spread(features.device, kernel_map.chunks(rows), run)
     else:
         by_channels = _ByChannels(features, kernel, epilogue.bias)
-        for_each(range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
+        _spread(features.device, range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
     return output
 
 
-def _chunk_rows(rows: int) -> int:
+def _spread(device: torch.device, items: Sequence[Item], work: Callable[[Item], None]) -> None:
+    """`for_each` on a CPU. A GPU has its own parallelism, and its streams belong to threads."""
+    if device.type == "cpu":
+        for_each(items, work)
+    else:
+        for item in items:
+            work(item)
+
+
+def _chunk_rows(device: torch.device, rows: int, channels: int) -> int:
     """Rows of a chunk: at least two chunks, but none so small that calls outweigh the work."""
-    return min(_CHUNK_ROWS, max(_CHUNK_ROWS // 4, standard_rows(-(-rows // 2))))
+    if device.type != "cpu":
+        return rows
+    most = _CHUNK_ROWS if channels >= _WIDE else 3 * _CHUNK_ROWS
+    return min(most, max(_CHUNK_ROWS // 4, standard_rows(-(-rows // 2))))
 
 
 def _by_pairs(
@@ -250,7 +266,7 @@ def _kernel_gradient(
             left, right = features.index_select(0, inputs), gradient.index_select(0, outputs)
             result[offset].addmm_(_widen(left).t(), _widen(right))
 
-    for_each(range(volume), run)
+    _spread(features.device, range(volume), run)
     return result.to(gradient.dtype)
 
 

@@ -69,9 +69,9 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
             _here.within_item = False
 
     team = _team(_here.team, os.getpid())
-    helpers = min(_here.team, len(items)) - 1
+    others = min(_here.team, len(items)) - 1
     inference = torch.is_inference_mode_enabled()
-    futures = [team.submit(_quietly, take, inference) for _ in range(helpers)]
+    futures = [team.submit(_quietly, take, inference) for _ in range(others)]
     try:
         take()
     finally:
