@@ -68,6 +68,10 @@ def main(
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except MemoryError as error:
+        advice = "Thin the cloud, or give a smaller --memory-budget where the verb has one."
+        print(f"sas {parsed.verb}: not enough memory. {error} {advice}", file=sys.stderr)
+        return 2
     except OSError as error:  # an output that cannot be written, a disk that is full
         print(f"sas {parsed.verb}: {error}", file=sys.stderr)
         return 2

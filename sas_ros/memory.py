@@ -21,29 +21,35 @@ LIVE_LAYERS = 4
 SMALLEST_TILE = 16**3
 """Voxels of one block, the smallest piece a cloud is cut into."""
 
-_MOST = 4 * 2**30
+_MOST = 2 * 2**30
 _LEAST = 512 * 2**20
 _UNKNOWN = 4 * 2**30
 
 
-def voxel_bytes(config: MinkUNetConfig, value_bytes: int) -> int:
-    """Bytes each voxel adds to the peak of a pass in numbers of `value_bytes` (4 or 2)."""
+def voxel_bytes(config: MinkUNetConfig, value_bytes: int, votes: int = 1) -> int:
+    """Bytes each voxel adds to the peak of a pass in numbers of `value_bytes` (4 or 2); with
+    several votes their float32 sum exists beside the pass."""
     layer = config.stem + config.planes[7]
-    return MAP_BYTES_PER_VOXEL + value_bytes * (config.out_channels + LIVE_LAYERS * layer)
+    kept = 4 * config.out_channels if votes > 1 else 0
+    return MAP_BYTES_PER_VOXEL + value_bytes * (config.out_channels + LIVE_LAYERS * layer) + kept
 
 
-def pass_bytes(config: MinkUNetConfig, voxels: int, value_bytes: int) -> int:
+def pass_bytes(config: MinkUNetConfig, voxels: int, value_bytes: int, votes: int = 1) -> int:
     """Peak bytes of one pass over `voxels` voxels, beside the weights."""
-    return PASS_BYTES + voxels * voxel_bytes(config, value_bytes)
+    return PASS_BYTES + voxels * voxel_bytes(config, value_bytes, votes)
 
 
-def voxels_within(budget: int, config: MinkUNetConfig, value_bytes: int) -> int:
+def voxels_within(budget: int, config: MinkUNetConfig, value_bytes: int, votes: int = 1) -> int:
     """Voxels whose pass stays within `budget` bytes, at least `SMALLEST_TILE`."""
-    return max((budget - PASS_BYTES) // voxel_bytes(config, value_bytes), SMALLEST_TILE)
+    return max((budget - PASS_BYTES) // voxel_bytes(config, value_bytes, votes), SMALLEST_TILE)
 
 
 def default_budget(device: torch.device) -> int:
-    """Half of the free memory of a device, within 0.5 to 4 GiB: larger tiles gain nothing."""
+    """2 GiB, or half of what is free where that is less, at least 0.5 GiB.
+
+    Larger tiles gain nothing; and a budget that followed the free memory further would move the
+    borders of tiles, and a few labels with them, from one run to the next.
+    """
     return min(max(free_bytes(device) // 2, _LEAST), _MOST)
 
 
@@ -65,13 +71,60 @@ def _free_in_machine() -> int | None:
     return None
 
 
-def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+def _free_in_container(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """What the control groups of this process leave it, version 2 or 1; None where they set no
+    limit."""
+    free = [_free_in(folder) for folder in _groups(root, membership)]
+    return min((value for value in free if value is not None), default=None)
+
+
+def _groups(root: Path, membership: Path) -> list[Path]:
+    """The folder of this process's own group and those above it; a container sees one, `root`."""
+    folders = [root, root / "memory"]
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, _, controllers_and_path = line.partition(":")
+        controllers, _, path = controllers_and_path.partition(":")
+        if controllers in ("", "memory"):
+            base = root / controllers
+            own = Path(path.lstrip("/"))
+            folders += [base / part for part in (own, *own.parents)]
+    return list(dict.fromkeys(folders))
+
+
+def _free_in(group: Path) -> int | None:
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            return max(int((root / limit).read_text()) - int((root / used).read_text()), 0)
+            free = int((group / limit).read_text()) - int((group / used).read_text())
         except (OSError, ValueError):  # no such file, or "max"
             continue
+        # Files that were read lately count as used, and are given up when memory is needed.
+        return max(free + _statistic(group / "memory.stat", cache), 0)
     return None
+
+
+def _statistic(file: Path, name: str) -> int:
+    try:
+        for line in file.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch or Python says that memory, of the device or not, is used up."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+    )

@@ -137,6 +137,10 @@ class Kept:
         self._lock = threading.RLock()
         self._things: dict[str, tuple[Hashable, Any]] = {}
 
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        """A copy of a scene, or one that was sent to another process, computes anew."""
+        return Kept, ()
+
     def get(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
         """The thing of this kind and key, made now if it is not kept; others wait meanwhile."""
         with self._lock:
@@ -154,7 +158,8 @@ class SceneFeatures:
     An element is a voxel for the sparse U-Net; other students will have other elements.
 
     Attributes:
-        features: (M, C) unit rows on the student's device, float16 on a GPU, else float32.
+        features: (M, C) unit rows on the student's device (a row of zeros where the network gave
+            nothing); float16 on a GPU or where memory is short, else float32.
         positions: (M, 3) float32, metres, element centres in the source frame minus `origin`.
         element_of_point: (N,) int32, -1 for points that are not finite.
         header: stamp and frame of the cloud.

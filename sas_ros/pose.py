@@ -20,7 +20,7 @@ _CHUNK = 2**15
 def columns_of(points: npt.NDArray[np.floating], rows: npt.NDArray[np.bool_]) -> Float64Array:
     """The chosen `rows` (N,) of points (N, 3) as (3, n) float64."""
     if rows.all():
-        return np.ascontiguousarray(points.T, dtype=np.float64)
+        return np.array(points.T, dtype=np.float64, order="C")  # a copy: it will be turned
     chosen = np.flatnonzero(rows)
     columns = np.empty((3, len(chosen)))
     for axis in range(3):

@@ -14,7 +14,13 @@ import torch
 from sas_ros.errors import SasError
 from sas_ros.gravity import rotation_to_z_up
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.memory import SMALLEST_TILE, default_budget, free_bytes, voxels_within
+from sas_ros.memory import (
+    SMALLEST_TILE,
+    default_budget,
+    free_bytes,
+    is_out_of_memory,
+    voxels_within,
+)
 from sas_ros.observation import Cloud, ElementLabels, Observation, SceneFeatures, Up
 from sas_ros.pose import columns_of, lay_along_walls, turn_in_place
 from sas_ros.student.bundle import StudentBundle
@@ -36,10 +42,11 @@ class Segmenter:
         device: "auto", "cuda" or "cpu".
         votes: 1, 2, 4 or 8: how many symmetric views (quarter turns about the vertical, then
             mirrored) of the voxel grid are averaged. More is steadier and as many times slower.
-        memory_budget: MiB that a pass of the network may take; 0 is half of what is free now, at
-            most 4 GiB. Larger clouds go through the network in overlapping tiles; out of memory
-            halves them. The features of the whole cloud come on top: where they would take more
-            than a quarter of the budget in single precision, they are kept in half precision.
+        memory_budget: MiB that a pass of the network may take; 0 is 2048, or half of what is free
+            now where that is less. Larger clouds go through the network in overlapping tiles; out
+            of memory halves them. The features of the whole cloud come on top: where they would
+            take more than a quarter of the budget in single precision, they are kept in half
+            precision.
         backend, precision: how the network is run, see `StudentEngine`.
     """
 
@@ -55,18 +62,23 @@ class Segmenter:
     ) -> None:
         if votes not in (1, 2, 4, 8):
             raise SasError(f"votes must be 1, 2, 4 or 8, not {votes}.")
+        if not 0 <= memory_budget <= 1e9:
+            raise SasError(f"memory_budget must be 0 to 1e9 MiB, not {memory_budget}.")
         self.bundle = bundle
         self.engine = StudentEngine(bundle, device=device, backend=backend, precision=precision)
         self.device = self.engine.device
         self.votes = votes
         self._budget = int(memory_budget * 2**20) or default_budget(self.device)
+        self._fitted: int | None = None
         self._rim = rim_of(self.engine.config)
         self._network_seconds = 0.0
 
     @property
     def tile_voxels(self) -> int:
         """Voxels that go through the network at once: what the memory budget allows."""
-        return voxels_within(self._budget, self.engine.config, self.engine.dtype.itemsize)
+        itemsize = self.engine.dtype.itemsize
+        within = voxels_within(self._budget, self.engine.config, itemsize, self.votes)
+        return within if self._fitted is None else min(within, self._fitted)
 
     def segment(self, observation: Observation | Cloud, up: Up) -> SceneFeatures:
         """Features of every occupied voxel of a cloud, metres, any frame whose `up` is known.
@@ -134,10 +146,11 @@ class Segmenter:
             try:
                 return self._tiled(coordinates, inputs, limit, kept)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
-                limit = min(limit, len(coordinates)) // 2
+                limit = self._fitted = min(limit, len(coordinates)) // 2
                 if limit < SMALLEST_TILE:
+                    self._fitted = None  # another time there may be more memory
                     raise MemoryError(
                         f"A cloud of {len(coordinates)} voxels does not fit the memory of "
                         f"{self.device}, not even in tiles."
@@ -173,7 +186,7 @@ class Segmenter:
             )
         return kept
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _unit(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) float32 unit features of one tile, averaged over its symmetric views."""
         total: torch.Tensor | None = None
@@ -205,10 +218,3 @@ def _normalise(features: torch.Tensor) -> torch.Tensor:
     """Rows to length 1, in place: a copy of all features would be the largest thing in memory."""
     length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features.div_(length.clamp_min_(1e-12))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
-        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
-    )

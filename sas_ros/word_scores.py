@@ -171,23 +171,20 @@ def scene_scores(scene: SceneFeatures, vocabulary: Vocabulary, temperature: floa
 def cosines(features: torch.Tensor, texts: Float32Array) -> torch.Tensor:
     """(t, M) float32 on the features' device, of `features` (M, C) with `texts` (t, C).
 
-    Features in half precision are multiplied in half precision, unless that is slower; the
-    temperature is applied later, because scaled embeddings would lose digits.
+    On a CPU all sums are float32; on a GPU features in half precision are multiplied in half
+    precision. The temperature is applied later, because scaled embeddings would lose digits.
     """
     texts = np.ascontiguousarray(texts, dtype=np.float32)
     columns = torch.tensor(texts).to(device=features.device, dtype=features.dtype)
     if features.device.type != "cpu":
         return (columns @ features.T).float()
-    exact = features.dtype == torch.float32
-    if len(texts) > _FEW:
-        if exact:
-            return columns @ features.T
+    if features.dtype != torch.float32:
         rows = torch.tensor(texts)
         return torch.cat([rows @ block.float().T for block in features.split(_BLOCK)], dim=1)
-    if exact:
-        array = features.detach().numpy()
-        return torch.from_numpy(np.stack([_product(array, text) for text in texts]))
-    return torch.stack([features @ column for column in columns]).float()
+    if len(texts) > _FEW:
+        return columns @ features.T
+    array = features.detach().numpy()
+    return torch.from_numpy(np.stack([_product(array, text) for text in texts]))
 
 
 def _product(rows: Float32Array, text: Float32Array) -> Float32Array:

@@ -49,7 +49,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="MIB",
         help="memory for one pass of the network; larger clouds go through it in overlapping tiles "
-        "(default: half of what is free, at most 4096)",
+        "(default: 2048, or half of what is free where that is less)",
     )
 
 

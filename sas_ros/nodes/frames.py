@@ -17,6 +17,7 @@ from sas_ros.errors import SasError
 from sas_ros.gravity import resolve_up
 from sas_ros.instances import ObjectInstance, label_instances
 from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.memory import is_out_of_memory
 from sas_ros.nodes.device import OwnStream
 from sas_ros.nodes.log import describe
 from sas_ros.nodes.parameters import PerceptionParameters
@@ -190,19 +191,21 @@ class FrameProcessor:
         except SasError as error:
             raise Dropped("layout", f"A cloud was dropped: {error}") from error
         except MemoryError as error:  # the segmenter has tried smaller tiles already
-            raise Dropped(
-                "memory",
-                f"A cloud of {len(cloud.points)} points was dropped: {error} Crop or thin the "
-                "cloud, or use another device.",
-            ) from None
+            raise _too_large(len(cloud.points), str(error)) from None
 
     def _compare(self, scene: SceneFeatures) -> None:
         """Compare the scene with the words in force before anybody can ask it: they are kept with
         it, and a query has only its own text to compare."""
         words = self._memory.words
         if words is not None:
-            with self._latencies.stage("words"), self._stream.work():
-                self._segmenter.label(scene, words.competing)
+            try:
+                with self._latencies.stage("words"), self._stream.work():
+                    self._segmenter.label(scene, words.competing)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                points = len(scene.element_of_point)
+                raise _too_large(points, "There is no memory left to compare it.") from None
 
     def _publish(self, snapshot: Snapshot) -> None:
         wanted = self._outputs.wanted()
@@ -238,3 +241,11 @@ class FrameProcessor:
                 self._outputs.visual(cloud, labels, vocabulary.colors)
             if INSTANCES in wanted:
                 self._outputs.instances(cloud, found)
+
+
+def _too_large(points: int, reason: str) -> Dropped:
+    return Dropped(
+        "memory",
+        f"A cloud of {points} points was dropped: {reason} Crop or thin the cloud, or use another "
+        "device.",
+    )

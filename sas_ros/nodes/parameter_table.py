@@ -74,7 +74,8 @@ SPECS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "memory_budget",
         0,
-        "Memory in MiB for one pass of the network; 0 takes half of what is free, at most 4096. "
+        "Memory in MiB for one pass of the network; 0 takes 2048, or half of what is free "
+        "where that is less. "
         "Larger clouds go through it in overlapping tiles.",
         low=0,
         high=1000000,

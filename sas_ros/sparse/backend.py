@@ -83,8 +83,9 @@ def _faster(threads: int) -> Backend:
     seconds = _measure(cells)
     native, other = 1000 * seconds["native"], 1000 * seconds["minkowski"]
     figures = (
-        f"native takes {native:.1f} ms and minkowski {other:.1f} ms on {len(cells)} voxels with "
-        f"{threads} thread{'s' if threads > 1 else ''}."
+        f"native with {threads} thread{'s' if threads > 1 else ''} takes {native:.1f} ms and "
+        f"minkowski, whose threads are those of OMP_NUM_THREADS, {other:.1f} ms on {len(cells)} "
+        "voxels."
     )
     if other * _CLEARLY < native:
         return Backend("minkowski", f"It is clearly faster here: {figures}")

@@ -12,9 +12,11 @@ from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import KernelMap, Pairs, kernel_offsets
 from sas_ros.sparse.native import convolve
 
-# A dense look-up volume is the fastest index there is; above this many cells memory would decide.
-_MAX_DENSE_CELLS = 2**27
-_DENSE_CELLS_PER_VOXEL = 4096
+# A dense look-up volume is the fastest index of a room, whose surfaces fill a hundredth of it.
+# Where there are many more cells it is neither fast nor small.
+_MAX_DENSE_CELLS = 2**25
+_DENSE_CELLS_PER_VOXEL = 256
+_MARGIN = 8
 
 
 class _Index:
@@ -37,13 +39,23 @@ class _Index:
             [sizes[1] * sizes[2] * sizes[3], sizes[2] * sizes[3], sizes[3], 1],
             device=cells.device,
         )
-        keys = self.keys(cells)
+        self._cells = cells
+        self._volume = volume
         self._dense: torch.Tensor | None = None
-        if volume <= min(_MAX_DENSE_CELLS, max(_DENSE_CELLS_PER_VOXEL * self.count, 2**20)):
-            self._dense = torch.full((volume,), self.count, dtype=torch.int32, device=cells.device)
-            self._dense[keys] = torch.arange(self.count, dtype=torch.int32, device=cells.device)
+        self._sorted: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def prepare(self) -> _Index:
+        """Make it ready for `rows`, before several threads look things up; returns itself."""
+        if self._dense is not None or self._sorted is not None:
+            return self
+        keys = self.keys(self._cells)
+        if self._volume <= min(_MAX_DENSE_CELLS, max(_DENSE_CELLS_PER_VOXEL * self.count, 2**20)):
+            rows = torch.arange(self.count, dtype=torch.int32, device=keys.device)
+            self._dense = torch.full_like(rows[:1], self.count).repeat(self._volume)
+            self._dense[keys] = rows
         else:
-            self._sorted, self._order = torch.sort(keys)
+            self._sorted = torch.sort(keys)
+        return self
 
     def keys(self, cells: torch.Tensor) -> torch.Tensor:
         """(M,) int64 linear index of each cell."""
@@ -55,12 +67,15 @@ class _Index:
         return key
 
     def rows(self, keys: torch.Tensor) -> torch.Tensor:
-        """int32 rows of linear indices inside the bounds; `count` where the cell is empty."""
+        """int32 rows of linear indices inside the bounds; `count` where the cell is empty. The
+        index must be prepared."""
         if self._dense is not None:
             return self._dense.index_select(0, keys)
-        position = torch.searchsorted(self._sorted, keys).clamp_(max=self.count - 1)
-        found = self._sorted[position] == keys
-        rows = torch.where(found, self._order[position], self.count)
+        assert self._sorted is not None
+        ordered, order = self._sorted
+        position = torch.searchsorted(ordered, keys).clamp_(max=self.count - 1)
+        found = ordered[position] == keys
+        rows = torch.where(found, order[position], self.count)
         return rows.to(torch.int32)
 
 
@@ -82,6 +97,7 @@ class CoordinateManager:
             raise SasError("There are no voxels: the cloud is empty.")
         self._sets: dict[int, torch.Tensor] = {1: coordinates.long()}
         self._maps: dict[tuple[int, int, int], KernelMap] = {}
+        self._indices: dict[tuple[int, int], _Index] = {}
 
     def coordinates(self, stride: int) -> torch.Tensor:
         """(M, 4) int64 coordinates of a stride in finest-level units; made by `downsample`."""
@@ -133,6 +149,13 @@ class CoordinateManager:
         kernel_map = self.kernel_map(in_stride, out_stride, kernel_size)
         return convolve(features, kernel, kernel_map, epilogue)
 
+    def _index(self, stride: int, margin: int) -> _Index:
+        """One index per stride for all maps: it may be the largest thing of a pass."""
+        key = (stride, margin)
+        if key not in self._indices:
+            self._indices[key] = _Index(self._cells(stride, stride), margin).prepare()
+        return self._indices[key]
+
     def _cells(self, stride: int, unit: int) -> torch.Tensor:
         coordinates = self._sets[stride]
         cells = coordinates.clone()
@@ -140,12 +163,11 @@ class CoordinateManager:
         return cells
 
     def _build(self, in_stride: int, out_stride: int, kernel_size: int) -> KernelMap:
-        inputs = self._cells(in_stride, in_stride)
         outputs = self._cells(out_stride, in_stride)
         ratio = out_stride // in_stride
         # An output cell is the floor of some input cell: at most ratio - 1 below the bounds.
-        index = _Index(inputs, margin=kernel_size + ratio)
-        offsets = kernel_offsets(kernel_size).to(inputs.device)
+        index = self._index(in_stride, max(_MARGIN, kernel_size + ratio))
+        offsets = kernel_offsets(kernel_size).to(outputs.device)
         deltas = (offsets * index.strides[1:]).sum(1)
         base = index.keys(outputs)
         symmetric = ratio == 1 and kernel_size % 2 == 1

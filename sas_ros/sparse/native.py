@@ -17,7 +17,9 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
+from sas_ros.errors import SasError
 from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
 from sas_ros.sparse.parallel import Item, for_each
@@ -27,6 +29,8 @@ from sas_ros.sparse.parallel import Item, for_each
 # calls.
 _CHUNK_ROWS = 2**12
 _WIDE = 64
+# Below so many channels the call of oneDNN's operator takes longer than it saves.
+_NARROW = 48
 _BLOCK_ROWS = 2**11
 _FEW_ROWS = 2**12
 
@@ -50,6 +54,7 @@ def convolve(
     Returns:
         (num_outputs, out) of the features' dtype; half precision is summed in float32.
     """
+    _refuse_gradients(epilogue, features, kernel)
     if epilogue is None and torch.is_grad_enabled():
         apply: Any = _Convolution.apply  # untyped in torch
         result: torch.Tensor = apply(features, kernel, kernel_map)
@@ -61,12 +66,20 @@ def pointwise(
     features: torch.Tensor, kernel: torch.Tensor, epilogue: Epilogue | None = None
 ) -> torch.Tensor:
     """A convolution of kernel size 1: (num, in) @ (in, out), with gradients, as `convolve`."""
+    _refuse_gradients(epilogue, features, kernel)
     if epilogue is None and torch.is_grad_enabled():
         apply: Any = _Pointwise.apply
         result: torch.Tensor = apply(features, kernel)
         return result
     epilogue = epilogue or Epilogue()
     return replace(epilogue, bias=None).finish(_by_blocks(features, kernel, epilogue.bias))
+
+
+def _refuse_gradients(epilogue: Epilogue | None, *tensors: torch.Tensor) -> None:
+    """An epilogue has no gradients: better no result than one that silently lacks them."""
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if epilogue is not None and wanted:
+        raise SasError("A folded network is for inference; gradients need the unfolded one.")
 
 
 def multiply(
@@ -76,7 +89,8 @@ def multiply(
 
     Fast for a number of rows that `standard_rows` knows, or one that comes again and again.
     """
-    if rows.device.type == "cpu" and rows.dtype != torch.float64 and _has_onednn():
+    narrow = rows.dtype == torch.float32 and max(weight.shape) < _NARROW
+    if rows.device.type == "cpu" and not narrow and has_onednn(rows.dtype):
         linear: Any = torch.ops.mkldnn._linear_pointwise
         result: torch.Tensor = linear(rows, weight.t(), bias, "none", [], "")
         return result
@@ -84,7 +98,7 @@ def multiply(
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn(dtype: torch.dtype) -> bool:
     """Whether PyTorch's operator on oneDNN (what its own compiler emits for linear layers) is here.
 
     On AMD processors `torch.mm` in float32 runs MKL without its AVX-512 kernels: oneDNN is 2.3
@@ -92,12 +106,12 @@ def _has_onednn() -> bool:
     """
     if not torch.backends.mkldnn.is_available():
         return False
+    rows, weight = torch.arange(6.0).view(2, 3).to(dtype), torch.arange(12.0).view(3, 4).to(dtype)
     try:
-        rows, weight = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4)
         product = torch.ops.mkldnn._linear_pointwise(rows, weight.t(), None, "none", [], "")
     except (AttributeError, RuntimeError):
         return False
-    return torch.equal(product, rows @ weight)
+    return torch.equal(product.double(), rows.double() @ weight.double())
 
 
 def _forward(
@@ -182,7 +196,7 @@ class _ByChannels:
         self._values = []
         for members in _equal_columns(features):
             self._values.append(_with_empty(features[:, members[0]]))
-            self._weights.append(_widen(kernel[:, members].sum(1)))
+            self._weights.append(_widen(kernel[:, members]).sum(1))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """(n, out) sums of the outputs whose neighbours are `rows` (volume, n)."""
@@ -282,6 +296,7 @@ class _Convolution(torch.autograd.Function):
         return _forward(features, kernel, kernel_map, Epilogue())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         features, kernel = ctx.saved_tensors
         gradient = gradient.contiguous()
@@ -303,6 +318,7 @@ class _Pointwise(torch.autograd.Function):
         return _by_blocks(features, kernel)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         features, kernel = ctx.saved_tensors
         features_gradient = kernel_gradient = None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import Barrier, local
+from functools import partial
+from threading import Barrier, Lock, Thread, local
 from typing import TypeVar
 
 import torch
@@ -30,6 +30,8 @@ class _Here(local):
 
 
 _here = _Here()
+_making = Lock()
+_teams: dict[tuple[int, int], ThreadPoolExecutor | None] = {}
 
 
 def lead(work: Callable[[], Result]) -> Result:
@@ -41,7 +43,8 @@ def lead(work: Callable[[], Result]) -> Result:
     if threads < 2 or _here.team:
         return work()
     inference = torch.is_inference_mode_enabled()
-    return _team(threads, os.getpid()).submit(_quietly, work, inference).result()
+    team = _team(threads)
+    return work() if team is None else team.submit(_quietly, work, inference).result()
 
 
 def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
@@ -54,7 +57,8 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
         for item in items:
             work(item)
         return
-    if not _here.team:
+    team = _team(_here.team or torch.get_num_threads())
+    if team is not None and not _here.team:
         lead(lambda: for_each(items, work))
         return
     waiting = iter(items)
@@ -68,10 +72,9 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
         finally:
             _here.within_item = False
 
-    team = _team(_here.team, os.getpid())
     others = min(_here.team, len(items)) - 1
     inference = torch.is_inference_mode_enabled()
-    futures = [team.submit(_quietly, take, inference) for _ in range(others)]
+    futures = [team.submit(_quietly, take, inference) for _ in range(others)] if team else []
     try:
         take()
     finally:
@@ -89,9 +92,17 @@ def _quietly(work: Callable[[], Result], inference: bool) -> Result:
         return work()
 
 
-@cache
-def _team(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads whose operators use one core each; a forked process needs its own."""
+def _team(threads: int) -> ThreadPoolExecutor | None:
+    """Threads whose operators use one core each; a forked process gets its own. None where the
+    system gives no more threads: then the caller works alone."""
+    key = (threads, os.getpid())
+    with _making:
+        if key not in _teams:
+            _teams[key] = _make_team(threads)
+        return _teams[key]
+
+
+def _make_team(threads: int) -> ThreadPoolExecutor | None:
     everyone = Barrier(threads)
 
     def start() -> None:
@@ -101,7 +112,29 @@ def _team(threads: int, process: int) -> ThreadPoolExecutor:
         everyone.wait()  # so that every one of these calls gets a thread of its own
 
     team = ThreadPoolExecutor(threads, "sas-convolve")
-    for future in [team.submit(start) for _ in range(threads)]:
-        future.result()
-    torch.set_num_threads(threads)  # the calls above set the default of threads to come as well
-    return team
+    default = 0
+    try:
+        default = _in_new_thread(torch.get_num_threads)
+        for future in [team.submit(start) for _ in range(threads)]:
+            future.result()
+        return team
+    except BaseException as error:
+        everyone.abort()  # those who wait would wait forever, and the process with them
+        team.shutdown(wait=False)
+        if isinstance(error, RuntimeError):  # no thread could be started
+            return None
+        raise
+    finally:
+        # Every set_num_threads above also set the default of threads that are yet to come.
+        if default:
+            _in_new_thread(partial(torch.set_num_threads, default))
+
+
+def _in_new_thread(work: Callable[[], Result]) -> Result:
+    """What `work` gives in a thread that PyTorch has not seen: there it tells, and sets, what all
+    new threads begin with."""
+    results: list[Result] = []
+    thread = Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results[0]

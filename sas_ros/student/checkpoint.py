@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,13 +93,14 @@ def _network_part(
         bare = name.removeprefix(_WRAPPER)
         belongs = bare.startswith(_NETWORK) if prefixed else bool(_OF_A_NETWORK.match(bare))
         if not belongs:
-            ignored[bare.split(".")[0][:40]] += 1
+            ignored[_printable(bare.split(".")[0][:40])] += 1
             continue
         bare = bare.removeprefix(_NETWORK)
         if bare in weights:
-            raise SasError(f"{path} holds the tensor {bare} twice, with and without a prefix.")
+            name = _printable(bare)
+            raise SasError(f"{path} holds the tensor {name} twice, with and without a prefix.")
         if not _is_plain(tensor):
-            raise SasError(f"The tensor {bare} of {path} holds no plain numbers.")
+            raise SasError(f"The tensor {_printable(bare)} of {path} holds no plain numbers.")
         weights[bare] = tensor
     return weights, dict(ignored)
 
@@ -128,9 +130,12 @@ def _read_torch(path: Path) -> Any:
             "Import it elsewhere, or give it as .safetensors."
         )
     try:
+        _refuse_compressed(path)
         with safe_globals(_ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, for those who write files
             return torch.load(path, map_location="cpu", weights_only=True)
+    except SasError:
+        raise
     except Exception as error:  # a broken pickle raises whatever its opcodes lead to
         forbidden = re.search(
             r"GLOBAL (\S+)|(?:unrecognized function|but got) (.{1,80})", str(error)
@@ -179,16 +184,36 @@ _ALLOWED: list[Any] = [
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it is a dense array of real numbers that is really there."""
+    """Whether it is a dense array of real numbers, all of which are really there."""
     return (
         tensor.layout == torch.strided
         and tensor.device.type == "cpu"
         and not (tensor.is_nested or tensor.is_quantized or tensor.is_complex())
+        # A few bytes can be shown as billions of numbers; a copy would have them all.
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     )
 
 
+def _printable(name: str) -> str:
+    """The name with everything escaped that a terminal might obey."""
+    return ascii(name)[1:-1]
+
+
+def _refuse_compressed(path: Path) -> None:
+    """PyTorch stores tensors as they are; a compressed member may be a thousand times larger."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise SasError(
+                f"{path} is a compressed archive, which PyTorch does not write; unpack it first."
+            )
+
+
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if abs(value) < 10**9 else None
 
 
 def _finite(value: object) -> float | None:

@@ -6,7 +6,8 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_ros.sparse import SparseTensor
-from sas_ros.sparse.backend import choose_backend
+from sas_ros.sparse.backend import Backend, choose_backend
+from sas_ros.sparse.native import has_onednn
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.inputs import choose_device
 
@@ -46,15 +47,10 @@ class StudentEngine:
         precision: str = "auto",
     ) -> None:
         self.device = choose_device(device)
+        if backend == "minkowski" and precision == "auto":
+            precision = "float32"
         self.dtype = _choose_precision(precision, self.device)
-        if self.dtype is not torch.float32:
-            if backend == "minkowski":
-                raise SasError(
-                    "MinkowskiEngine computes in float32 only: choose that precision, or the "
-                    "backend native."
-                )
-            backend = "native"
-        self.backend = choose_backend(backend, self.device)
+        self.backend = _choose_backend(backend, self.device, self.dtype)
         network = bundle.network()
         self.config = network.config
         self._network = network.folded().to(self.device, self.dtype)
@@ -65,7 +61,7 @@ class StudentEngine:
         precision = str(self.dtype).removeprefix("torch.")
         return f"{self.backend.name} on {self.device} in {precision}. {self.backend.reason}"
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: its tensors could not be used with gradients later
     def forward(self, coordinates: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Raw features (M, C) of `dtype`, on the device.
 
@@ -83,6 +79,20 @@ class StudentEngine:
         return self.backend.run(run, self.device)
 
 
+def _choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backend:
+    if dtype is torch.float32:
+        return choose_backend(name, device)
+    if name == "minkowski":
+        raise SasError(
+            "MinkowskiEngine computes in float32 only: choose that precision, or the backend "
+            "native."
+        )
+    native = choose_backend("native", device)
+    return (
+        native if name == "native" else Backend("native", "It is the only one in half precision.")
+    )
+
+
 def _choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise SasError(f"There is no precision {name!r}: choose one of {', '.join(PRECISIONS)}.")
@@ -92,5 +102,10 @@ def _choose_precision(name: str, device: torch.device) -> torch.dtype:
         raise SasError(
             "float16 is for GPUs; on a CPU choose float32, or bfloat16 where the processor has "
             "instructions for it."
+        )
+    if name == "bfloat16" and device.type == "cpu" and not has_onednn(torch.bfloat16):
+        raise SasError(
+            "This processor, or this PyTorch, has no bfloat16 products that are worth having; "
+            "choose float32."
         )
     return _DTYPES[name]

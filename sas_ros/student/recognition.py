@@ -12,6 +12,7 @@ from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 
 _BLOCK = re.compile(r"block([1-8])\.(\d{1,3})\.conv1\.kernel")
 _SHOWN = 3
+_MOST_BLOCKS = 64
 
 # Decoder widths that MinkowskiEngine's users know by a letter.
 _LETTERS: dict[tuple[int, ...], str] = {
@@ -46,6 +47,8 @@ def recognise(weights: Mapping[str, torch.Tensor]) -> MinkUNetConfig:
     for name in weights:
         if match := _BLOCK.fullmatch(name):
             numbers[int(match[1])].add(int(match[2]))
+    if max(len(found) for found in numbers.values()) > _MOST_BLOCKS:
+        raise SasError(f"A stage has more than {_MOST_BLOCKS} blocks: this is no MinkUNet.")
     planes = tuple(_shape(weights, f"block{stage}.0.conv1.kernel", 3)[2] for stage in numbers)
     return MinkUNetConfig(
         in_channels=stem[1],

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def bench_sweep(
         are two, else to all; what `timing.machine` tells.
 
     Raises:
-        SasError: fewer than two different sizes.
+        SasError: fewer than two different sizes, or a measuring process was killed.
     """
     sizes = sorted(set(sizes))
     if len(sizes) < 2:
@@ -83,8 +85,15 @@ def bench_sweep(
     context = multiprocessing.get_context("spawn")  # a fork would start with this one's memory
     rows = []
     for points in sizes:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(_measure, (student, points, rounds, memory_budget)))
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            try:
+                job = pool.submit(_measure, student, points, rounds, memory_budget)
+                rows.append(job.result())
+            except BrokenProcessPool:
+                raise SasError(
+                    f"The process that measured {points} points was killed, most likely for "
+                    "memory: give smaller --sizes or a smaller --memory-budget."
+                ) from None
     large = [row for row in rows if row["points"] >= 500_000]
     fitted = large if len(large) >= 2 else rows
     result = {

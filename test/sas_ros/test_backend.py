@@ -43,8 +43,8 @@ def test_auto_leaves_native_only_for_a_clear_gain(monkeypatch: pytest.MonkeyPatc
     if not minkowski.is_installed():
         pytest.skip("MinkowskiEngine is not installed; `make all` builds it")
     for native, other, name, why in (
-        (0.5, 0.25, "minkowski", "It is clearly faster here: native takes 500.0 ms"),
-        (0.25, 0.5, "native", "It is the faster one here: native takes 250.0 ms"),
+        (0.5, 0.25, "minkowski", "It is clearly faster here: native with"),
+        (0.25, 0.5, "native", "It is the faster one here: native with"),
         (0.5, 0.45, "native", "Neither is clearly faster here"),
     ):
         backend._faster.cache_clear()

@@ -3,6 +3,8 @@ against dense convolutions in test_sparse.py."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sas_ros.errors import SasError
 from sas_ros.sparse import CoordinateManager, SparseTensor, native
 from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import KernelMap, standard_rows
@@ -240,3 +243,70 @@ def test_work_may_ask_for_more_work(two_threads: None) -> None:
     done: list[tuple[int, int]] = []
     for_each(range(4), lambda i: for_each(range(4), lambda j: done.append((i, j))))
     assert sorted(done) == [(i, j) for i in range(4) for j in range(4)]
+
+
+def test_without_more_threads_the_caller_works_alone() -> None:
+    """In a process of its own: what cannot start must not keep it from ending."""
+    code = """
+import threading, torch
+from sas_ros.sparse.parallel import for_each, lead
+torch.set_num_threads(3)
+start, allowed = threading.Thread.start, [2]
+def limited(thread):
+    if thread.name.startswith("sas-convolve"):
+        allowed[0] -= 1
+        if allowed[0] < 0:
+            raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = limited
+done = []
+for_each(range(10), done.append)
+assert sorted(done) == list(range(10)) and lead(lambda: 7) == 7
+found = []
+threading.Thread.start = start
+thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+thread.start(); thread.join()
+print(found[0], torch.get_num_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["3", "3"]
+
+
+def test_making_a_team_leaves_the_default_of_other_threads() -> None:
+    found: list[int] = []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for_each(range(4), lambda _: None)
+        torch.set_num_threads(5)
+        for_each(range(10), lambda _: None)
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert found == [5] and torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_second_derivatives_are_refused_and_folded_gradients_too() -> None:
+    kernel_map = CoordinateManager(surface()).kernel_map(1, 1, 3)
+    features = torch.randn(kernel_map.num_inputs, 8, requires_grad=True)
+    kernel = torch.randn(27, 8, 4, requires_grad=True)
+    output = convolve(features, kernel, kernel_map).square().sum()
+    (gradient,) = torch.autograd.grad(output, features, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+    with pytest.raises(SasError, match="inference"):
+        convolve(features, kernel, kernel_map, Epilogue(activate=True))
+
+
+def test_scattered_voxels_take_no_dense_volume() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.unique(torch.randint(0, 500, (20_000, 3), generator=generator), dim=0)
+    manager = CoordinateManager(torch.nn.functional.pad(cells, (1, 0)))
+    manager.kernel_map(1, 1, 3).pairs  # noqa: B018 - made when it is asked for
+    (index,) = manager._indices.values()
+    assert index._dense is None and index._sorted is not None
+    manager.kernel_map(1, 1, 5)
+    assert len(manager._indices) == 1, "maps of one stride share their index"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from students import untrained_student
 
 from sas_ros.clouds import read_cloud, write_cloud
+from sas_ros.errors import SasError
 from sas_ros.voxels import voxelise
 from sas_training.bench import codec
 from sas_training.bench.plot import Curve, plot_log_log
@@ -111,3 +113,28 @@ def test_cost_grows_linearly_and_memory_stays_bounded(
     assert large["voxels"] == pytest.approx(10 * small["voxels"], rel=0.1)
     assert large["seconds"] < 25 * small["seconds"]
     assert large["peak_mb"] - large["base_mb"] < 300 + 300
+
+
+def test_half_precision_is_compared_with_single(capsys: pytest.CaptureFixture[str]) -> None:
+    from sas_ros.sparse.native import has_onednn
+
+    if not has_onednn(torch.bfloat16):
+        pytest.skip("this processor or PyTorch has no bfloat16 products")
+    assert main(["bench", "precision", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["precision"] == "bfloat16" and result["speedup"] > 0
+    assert 0.99 < result["cosine_p1"] < 1, "half precision rounds, and rounds well"
+    assert result["labels_changed"] < 0.05
+
+
+def test_precisions_that_are_not_there_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sas_ros.student import engine
+
+    cpu = torch.device("cpu")
+    with pytest.raises(SasError, match="float16 is for GPUs"):
+        engine._choose_precision("float16", cpu)
+    with pytest.raises(SasError, match="no precision"):
+        engine._choose_precision("int8", cpu)
+    monkeypatch.setattr(engine, "has_onednn", lambda _: False)
+    with pytest.raises(SasError, match="bfloat16"):
+        engine._choose_precision("bfloat16", cpu)
