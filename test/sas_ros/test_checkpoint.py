@@ -295,6 +295,8 @@ def test_networks_without_a_name_are_described(tmp_path: Path) -> None:
             "plain",
         ),
         ({"bn0.bn.weight": torch.nested.nested_tensor([torch.zeros(8)])}, "plain numbers"),
+        ({"bn0.bn.weight": torch.zeros(1).expand(8)}, "plain numbers"),
+        ({f"block1.{n}.conv1.kernel": torch.zeros(27, 8, 8) for n in range(65)}, "64 blocks"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -399,6 +401,25 @@ def test_the_allow_list_holds_only_while_a_file_is_read(tmp_path: Path) -> None:
 def test_files_that_are_no_checkpoint(content: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(SasError, match=words):
         published_network(read_checkpoint(save(tmp_path / "a.pth", content)))
+
+
+def test_compressed_archives_are_refused(tmp_path: Path) -> None:
+    """PyTorch stores its members; a compressed one may be a thousand times as large in memory."""
+    path = save(tmp_path / "a.pth", small_state())
+    packed = tmp_path / "b.pth"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(SasError, match="compressed"):
+        read_checkpoint(packed)
+
+
+def test_numbers_and_names_of_a_file_cannot_hurt(tmp_path: Path) -> None:
+    state = {**small_state(), "module.clip\x1b[2J.weight": torch.zeros(1)}
+    content = {"epoch": 10**400, "state_dict": state}
+    checkpoint = read_checkpoint(save(tmp_path / "a.pth", content))
+    assert checkpoint.epoch is None
+    assert list(checkpoint.ignored) == ["clip\\x1b[2J"]
 
 
 def test_files_that_are_not_there_or_a_bundle(tmp_path: Path) -> None:
