@@ -131,7 +131,7 @@ def _read_torch(path: Path) -> Any:
         )
     try:
         _refuse_compressed(path)
-        with safe_globals(_ALLOWED), warnings.catch_warnings():
+        with safe_globals(ALLOWED_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, for those who write files
             return torch.load(path, map_location="cpu", weights_only=True)
     except SasError:
@@ -153,7 +153,7 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
-class _NumpyType:
+class NumpyType:
     """What `numpy.dtype` is while a checkpoint is read: a number's kind and size, nothing else."""
 
     def __init__(self, code: str, *_: object) -> None:
@@ -166,7 +166,7 @@ class _NumpyType:
         self.order = ">" if state[1] == ">" else "<"
 
 
-def _numpy_number(kind: _NumpyType, data: bytes) -> bool | int | float:
+def _numpy_number(kind: NumpyType, data: bytes) -> bool | int | float:
     """What `numpy.core.multiarray.scalar` is while a checkpoint is read: a plain number.
 
     numpy's own would make values of any type, objects included, out of bytes from the file.
@@ -176,8 +176,8 @@ def _numpy_number(kind: _NumpyType, data: bytes) -> bool | int | float:
 
 
 # numpy 1 and numpy 2 call the same function by different names.
-_ALLOWED: list[Any] = [
-    (_NumpyType, "numpy.dtype"),
+ALLOWED_GLOBALS: list[Any] = [
+    (NumpyType, "numpy.dtype"),
     (_numpy_number, "numpy.core.multiarray.scalar"),
     (_numpy_number, "numpy._core.multiarray.scalar"),
 ]

@@ -1,0 +1,1 @@
+"""How well each 2D teacher knows each class, measured without annotations."""
