@@ -71,7 +71,7 @@ def render_cloud(
         up: (3,) in the frame of the points.
         size: width and height in pixels.
         view: "room" (from above, without the ceiling and the walls in front), "sensor" (from where
-            the sensor stood, raised a little), or "auto".
+            the sensor stood, raised a little), "top" (a floor plan), or "auto".
         boxes: drawn over the points, dashed where something hides them.
         legend: (text, colour) pairs.
         background: "light" or "dark".
@@ -82,10 +82,10 @@ def render_cloud(
     Raises:
         SasError: no finite point, colours that do not fit, or an unknown view or background.
     """
-    if view not in ("auto", "room", "sensor") or background not in ("light", "dark"):
+    if view not in ("auto", "room", "sensor", "top") or background not in ("light", "dark"):
         raise SasError(
-            f'A picture has view "auto", "room" or "sensor" and background "light" or "dark", '
-            f"not {view!r} and {background!r}."
+            'A picture has view "auto", "room", "sensor" or "top" and background "light" or '
+            f'"dark", not {view!r} and {background!r}.'
         )
     points = np.asarray(points)
     valid = np.isfinite(points).all(axis=1)

@@ -48,12 +48,12 @@ def choose_view(
     A cloud that was seen from one place (the origin, with all points on one side) is shown from a
     little above that place, for it is empty behind. Any other is shown as a doll's house: from
     above, without its ceiling and without the walls on the near side, from the heading that hides
-    least.
+    least. A floor plan is seen from straight above, x to the right, without the ceiling.
 
     Args:
         points: (N, 3) finite, metres, z up, relative to the sensor where there was one.
         spacing: (N,) metres to the next points; where it is wide, there is little to see.
-        mode: "auto", "room" or "sensor".
+        mode: "auto", "room", "sensor" or "top".
         size: picture width and height.
         area: left, top, right, bottom in pixels: where the points should be.
     """
@@ -62,6 +62,9 @@ def choose_view(
         return View(_sensor_camera(points, points[framed], size, area), np.ones(len(points), bool))
     below = _below_ceiling(points)
     framed &= below
+    if mode == "top":
+        axes = camera_axes(-math.pi / 2, math.pi / 2)
+        return View(frame(points[framed], axes, size, area), below)
     best, best_score = None, -1.0
     sample = np.flatnonzero(below)[:: 1 + int(below.sum()) // _SAMPLE]
     fitted = points[framed][:: 1 + int(framed.sum()) // _SAMPLE]

@@ -1,8 +1,9 @@
-"""`sas world make`: procedural rooms as labelled scans."""
+"""`sas world make|show|compare`: procedural rooms as labelled scans, looked at and measured."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from sas_ros.commands import whole_number
@@ -15,10 +16,73 @@ def configure(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--rooms", type=whole_number(1), default=100)
     make.add_argument("--seed", type=whole_number(0), default=0, help="same seed, same bytes")
     make.add_argument("--workers", type=whole_number(1), default=2, help="processes")
+    make.add_argument(
+        "--frames", type=whole_number(0), default=0, help="RGB-D frames of each room (0)"
+    )
+    make.set_defaults(act=_make)
+    show = actions.add_parser("show", help="draw a contact sheet of rooms in class colours")
+    show.add_argument(
+        "rooms_at", nargs="+", type=Path, metavar="ROOMS", help="folder of `world make`, or scans"
+    )
+    show.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
+    show.add_argument("--rooms", type=whole_number(1), default=12, help="at most so many (12)")
+    show.add_argument("--frames", action="store_true", help="single views and RGB-D frames as well")
+    show.add_argument(
+        "--width", type=whole_number(64), default=400, help="of each picture, pixels (400)"
+    )
+    show.set_defaults(act=_show)
+    compare = actions.add_parser("compare", help="figures of rooms beside those of other scans")
+    compare.add_argument(
+        "rooms_at", nargs="+", type=Path, metavar="ROOMS", help="folder of `world make`, or scans"
+    )
+    compare.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="SCAN",
+        help="labelled .npz, or folders of them",
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.set_defaults(act=_compare)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _make(arguments: argparse.Namespace) -> int:
     from sas_training.scenes.procedural.dataset import write_dataset
 
-    write_dataset(arguments.output, arguments.rooms, arguments.seed, arguments.workers)
+    write_dataset(
+        arguments.output, arguments.rooms, arguments.seed, arguments.workers, arguments.frames
+    )
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from sas_ros.pictures import write_png
+    from sas_training.scenes.procedural.showing import rooms_sheet, scans_in
+
+    scans = scans_in(arguments.rooms_at)[: arguments.rooms]
+    size = (arguments.width, arguments.width * 3 // 4)
+    write_png(arguments.output, rooms_sheet(scans, size, frames=arguments.frames))
+    print(f"{arguments.output}: {len(scans)} rooms")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from sas_training.scenes.procedural.showing import scans_in
+    from sas_training.scenes.procedural.statistics import compare, figures_table
+
+    rooms, others = scans_in(arguments.rooms_at), scans_in(arguments.others)
+    result = compare(rooms, others)
+    if arguments.json:
+        counts = {"rooms": len(rooms), "with": len(others)}
+        print(json.dumps({"scans": counts, **result}, indent=2))
+    else:
+        print(f"{len(rooms)} rooms beside {len(others)} other scans, means over scans")
+        print(figures_table(result))
     return 0

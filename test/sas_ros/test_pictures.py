@@ -139,7 +139,7 @@ def test_invalid_points_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
-@pytest.mark.parametrize("view", ["auto", "room", "sensor"])
+@pytest.mark.parametrize("view", ["auto", "room", "sensor", "top"])
 @pytest.mark.parametrize("shape", ["point", "line", "ball", "far"])
 def test_odd_clouds_are_drawn(count: int, view: str, shape: str) -> None:
     rng = np.random.default_rng(count)

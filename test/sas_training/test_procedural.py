@@ -7,6 +7,8 @@ import pytest
 
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.scenes.procedural import Room, catalogue, make_room, model
+from sas_training.scenes.procedural.placing import Placer
+from sas_training.scenes.procedural.plan import overlaps
 from sas_training.scenes.procedural.rooms import ROOM_TYPES
 
 
@@ -94,3 +96,59 @@ def test_every_room_type_can_be_made() -> None:
     for kind in ROOM_TYPES:
         room = make_room(np.random.default_rng(3), kind)
         assert room.kind == kind and len(room.objects) > 4
+
+
+def test_furniture_stands_neither_in_furniture_nor_in_doorways(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    placers: list[Placer] = []
+    begin = Placer.__init__
+
+    def remembered(self: Placer, *arguments: object) -> None:
+        begin(self, *arguments)  # type: ignore[arg-type]
+        placers.append(self)
+
+    monkeypatch.setattr(Placer, "__init__", remembered)
+    for seed in range(12):
+        make_room(np.random.default_rng([9, seed]))
+    pieces = clashes = blocked = 0
+    for placer in placers:
+        solid = [p for p in placer.placed if p.block >= 0 and p.z == 0.0]
+        pieces += len(solid)
+        boxes = [placer.taken[p.block] for p in solid]
+        for first, box in enumerate(boxes):
+            blocked += any(overlaps(box[:4], free[:4], 0.06) for free in placer.clear)
+            for second in range(first):
+                labels = {solid[first].piece.label, solid[second].piece.label}
+                if labels & {model.TABLE, model.DESK, model.COUNTER} and len(labels) > 1:
+                    continue  # chairs are pushed under tables
+                other = boxes[second]
+                apart = box[4] >= other[5] - 0.02 or other[4] >= box[5] - 0.02
+                clashes += not apart and overlaps(box[:4], other[:4], 0.06)
+    assert pieces > 200
+    assert clashes <= 0.005 * pieces and blocked <= 0.005 * pieces
+
+
+def test_small_things_lie_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    lying: list[tuple[int, tuple[float, float, float, float]]] = []
+    scatter, put = Placer._scatter_on, Placer.put
+    surfaces: list[int] = []
+
+    def scattered(self: Placer, *arguments: object) -> None:
+        surfaces.append(len(surfaces))
+        scatter(self, *arguments)  # type: ignore[arg-type]
+        surfaces.append(-1)
+
+    def placed(self: Placer, piece: model.Piece, x: float, y: float, *rest: object, **more: bool):  # type: ignore[no-untyped-def]
+        if surfaces and surfaces[-1] >= 0:
+            reach = 0.3 * min(piece.w, piece.d)
+            lying.append((surfaces[-1], (x - reach, y - reach, x + reach, y + reach)))
+        return put(self, piece, x, y, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Placer, "_scatter_on", scattered)
+    monkeypatch.setattr(Placer, "put", placed)
+    make_room(np.random.default_rng([9, 3]))
+    assert len(lying) > 20
+    for number, (surface, rect) in enumerate(lying):
+        for other, beside in lying[:number]:
+            assert surface != other or not overlaps(rect, beside, 0.005)

@@ -117,7 +117,7 @@ def bedroom(p: Placer, cell: Cell) -> None:
     rng = p.rng
     kind = one_of(rng, "double bed", "double bed", "single bed", "single bed", "bunk bed")
     bed_place(p, cell, kind)
-    if chance(rng, 0.3) or (kind == "single bed" and chance(rng, 0.6)):
+    if chance(rng, 0.45) or (kind == "single bed" and chance(rng, 0.6)):
         bed_place(p, cell, kind)
     if chance(rng, 0.12):
         p.against(cell, "crib")
@@ -151,7 +151,7 @@ def bedroom(p: Placer, cell: Cell) -> None:
 def living_room(p: Placer, cell: Cell) -> None:
     rng = p.rng
     sofa_group(p, cell)
-    if chance(rng, 0.25):
+    if chance(rng, 0.4):
         sofa_group(p, cell)
     if cell.area > 14 and chance(rng, 0.6):
         dining(p, cell)
@@ -289,8 +289,8 @@ def bath(p: Placer, cell: Cell) -> None:
             rail = bathroom.shower_curtain(rng, stall.piece.w, 0.1, between(rng, 1.85, 2.05))
             x, y = stall.at(0.0, stall.piece.d / 2 + 0.03)
             p.put(rail, x, y, 0.0, stall.yaw, solid=False)
-    p.against(cell, "toilet", front=0.15, gap=(0.0, 0.04), tries=40)
-    place = p.against(cell, "sink", front=0.15, gap=(0.0, 0.01), tries=40, turn=0.0)
+    p.against(cell, "toilet", front=0.15, gap=(0.0, 0.04), tries=80)
+    place = p.against(cell, "sink", front=0.15, gap=(0.0, 0.01), tries=80, turn=0.0)
     if place is not None and chance(rng, 0.7):
         x, y = place.at(0.0, -place.piece.d / 2)
         p.put(wall_things.mirror(rng, place.piece.w * 0.9, 0.8), x, y, 1.15, place.yaw, solid=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .furniture import Rng, between
-from .model import IGNORED, LabelledScan, Room, shuffled_rows
-from .primitives import Array, wave
+from .furniture import Rng, between, chance
+from .model import FLOOR, IGNORED, WALL, LabelledScan, Room, shuffled_rows
+from .primitives import Array, bend, wave
 from .rays import RoomRays, pixel_rays
 from .sensor import Sensor
+from .smoothing import smoothed
 from .walk import random_view, trajectory
 
 
@@ -34,15 +35,23 @@ def scan_room(
     distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
     kept = np.flatnonzero(valid)
     ceiling = rays.ceiling[hits.thing[kept]]
-    kept = kept[~ceiling | (rng.random(len(kept)) < 0.5)]
+    # Most real scans come without a ceiling: nobody looks up, or it has been cut off.
+    share = between(rng, 0.1, 0.6) if chance(rng, 0.2) else 0.0
+    kept = kept[~ceiling | (rng.random(len(kept)) < share)]
     each = width * height
     reach = _misaimed(hits.directions, each, rng)[kept] * distance[kept, None]
     slip = np.cumsum(rng.normal(0, 0.003, (len(poses), 3)), 0).astype(np.float32)
     points = hits.origins[kept] + reach + (slip - slip.mean(0))[kept // each]
     points, rows = _fuse(points, hits.thing[kept], voxel, int(rng.integers(1, 3)))
     choice = shuffled_rows(len(points), most, rng)
-    points, rows = _drifted(points[choice], rng), kept[rows[choice]]
+    points, rows = smoothed(points[choice], rng, between(rng, 0.3, 0.8)), kept[rows[choice]]
     things = hits.thing[rows]
+    # Large planes fuse well; what is small and round or has edges comes out bumpy.
+    uneven = (rays.labels[things] != WALL) & (rays.labels[things] != FLOOR)
+    points[uneven] += bend(
+        points[uneven], rng, between(rng, 0.002, 0.009), between(rng, 0.16, 0.45)
+    )
+    points = _drifted(points, rng)
     return LabelledScan(
         points=points.astype(np.float32),
         labels=rays.labels[things],
@@ -170,10 +179,10 @@ def _misaimed(directions: Array, each: int, rng: Rng) -> Array:
 
 
 def _drifted(points: Array, rng: Rng) -> Array:
-    """Bend a fused cloud slowly: surfaces waver by 5-10 mm, the floor by some centimetres."""
-    height = between(rng, 0.003, 0.008)
+    """Bend a fused cloud slowly: surfaces waver by some millimetres, the floor by centimetres."""
+    height = between(rng, 0.001, 0.006)
     for axis in range(3):
-        points[:, axis] += height * wave(points, rng, between(rng, 0.35, 0.9))
+        points[:, axis] += height * wave(points, rng, between(rng, 0.5, 1.2))
         points[:, axis] += height * wave(points, rng, between(rng, 1.0, 2.0))
     points[:, 2] += between(rng, 0.0, 0.025) * wave(points[:, :2], rng, between(rng, 4.0, 8.0), 3)
     for axis in range(2):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,17 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 
 from .camera import scan_room, view_room
+from .frames import frame_path, shoot_room, write_frame
+from .manifest import claim
 from .model import LabelledScan
 from .rays import RoomRays
 from .rooms import make_room
 
 MOST_POINTS = 60_000
 MOST_VIEW_POINTS = 20_000
+BYTES_PER_ROOM = 1_900_000
+"""On disk, at most about; the views are in it."""
+BYTES_PER_FRAME = 300_000
 
 
 def room_path(out: Path, index: int) -> Path:
@@ -61,20 +68,29 @@ def read_scan(path: Path) -> LabelledScan:
         raise SasError(f"{path} is no scan of a generated room: {error}.") from error
 
 
-def write_room(index: int, *, out: Path, seed: int) -> bool:
+def write_room(index: int, *, out: Path, seed: int, frames: int = 0) -> bool:
     """Make, scan and write room `index`; returns False when its files exist already.
 
     The chance of a room depends on `seed` and `index` alone, so neither the number of workers nor
-    an interruption changes a byte.
+    an interruption changes a byte. Frames have chance of their own: asking for more of them leaves
+    the scans and the other frames as they are.
     """
     rng = np.random.default_rng([seed, index])
     views = 1 + int(rng.integers(2))
     paths = [view_path(out, index, k) for k in range(views)]
+    shots = [frame_path(out, index, k) for k in range(frames)]
     # The fused scan is written last: where it exists, the views do too.
-    if room_path(out, index).exists() and all(path.exists() for path in paths):
+    scanned = room_path(out, index).exists() and all(path.exists() for path in paths)
+    if scanned and all(path.exists() for path in shots):
         return False
     room = make_room(rng)
     rays = RoomRays(room)
+    if not all(path.exists() for path in shots):
+        taken = shoot_room(room, np.random.default_rng([seed, index, 1]), frames, rays=rays)
+        for path, frame in zip(shots, taken, strict=True):
+            write_frame(path, frame)
+    if scanned:
+        return True
     scan = scan_room(room, rng, rays=rays, most=MOST_POINTS)
     for path in paths:
         write_scan(path, view_room(room, rng, rays=rays, most=MOST_VIEW_POINTS))
@@ -82,10 +98,26 @@ def write_room(index: int, *, out: Path, seed: int) -> bool:
     return True
 
 
-def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2) -> int:
+def _check_space(out: Path, rooms: int, frames: int) -> None:
+    """Raise SasError where the rooms that are still missing cannot fit on the disk."""
+    there = sum(1 for _ in (out / "rooms").glob("*.npz"))
+    needed = max(rooms - there, 0) * (BYTES_PER_ROOM + frames * BYTES_PER_FRAME)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise SasError(
+            f"{rooms - there} rooms need {needed / 1e9:.1f} GB, but the disk of {out} has "
+            f"{free / 1e9:.1f} GB left."
+        )
+
+
+def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2, frames: int = 0) -> int:
     """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
 
-    Returns how many rooms were made in this run. Raises SasError for impossible numbers.
+    With `frames`, that many RGB-D frames of each room are written too.
+
+    Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for a
+    folder that holds rooms of another seed or of another version of the world, or whose disk is too
+    small.
     """
     if rooms < 1 or workers < 1:
         raise SasError(
@@ -94,14 +126,18 @@ def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2) -> int:
     from tqdm import tqdm
 
     out = Path(out)
-    job = partial(write_room, out=out, seed=seed)
+    claim(out, seed)
+    _check_space(out, rooms, frames)
+    job = partial(write_room, out=out, seed=seed, frames=frames)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if workers == 1:
         made = sum(int(new) for new in tqdm(map(job, range(rooms)), total=rooms, unit="room"))
     else:
         # A forked child would inherit the thread pools of whatever the parent has loaded.
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers) as pool:
+        # Ctrl-C is the parent's business: it ends the workers, quietly.
+        quiet = (signal.SIGINT, signal.SIG_IGN)
+        with context.Pool(workers, initializer=signal.signal, initargs=quiet) as pool:
             answers = pool.imap_unordered(job, range(rooms), chunksize=2)
             made = sum(int(new) for new in tqdm(answers, total=rooms, unit="room"))
     if made < rooms:

@@ -145,15 +145,17 @@ class Placer:
                 along = side.length - piece.w / 2 - min(room, between(rng, 0.0, 0.06))
             if not side.free(along - piece.w / 2, along + piece.w / 2, 0.0, piece.h, 0.02):
                 continue
-            off = piece.d / 2 + 0.015 + between(rng, *gap) + (0.22 if attempt > tries // 2 else 0.0)
+            askew = float(rng.normal(0, turn))
+            deep = footprint(piece, 0.0, 0.0, askew)[3]
+            off = deep + 0.015 + between(rng, *gap) + (0.22 if attempt > tries // 2 else 0.0)
             x, y = side.at(along, off)
-            rect = footprint(piece, x, y, side.yaw)
+            rect = footprint(piece, x, y, side.yaw + askew)
             if not cell.holds(rect, 0.04):
                 continue
             xf, yf = side.at(along, off + front / 2)
             grown = Piece(piece.name, piece.label, piece.w, piece.d + front, piece.h)
-            if self.free(footprint(grown, xf, yf, side.yaw), 0.0, piece.h):
-                return self.put(piece, x, y, 0.0, side.yaw + float(rng.normal(0, turn)))
+            if self.free(footprint(grown, xf, yf, side.yaw + askew), 0.0, piece.h):
+                return self.put(piece, x, y, 0.0, side.yaw + askew)
         return None
 
     def in_corner(self, cell: Cell, name: str) -> Placed | None:
@@ -265,22 +267,23 @@ class Placer:
     ) -> None:
         rng = self.rng
         area = max(surface.w, 0.01) * max(surface.d, 0.01)
-        count = int(rng.poisson(min(26.0, amount * surface.mess * (1.0 + 14.0 * area))))
-        spots: list[tuple[float, float, float]] = []
+        count = int(rng.poisson(min(20.0, amount * surface.mess * (1.0 + 9.0 * area))))
+        taken: list[Rect] = []
         for _ in range(count):
-            piece = clutter.choose(rng, table)(rng, between(rng, 0.7, 1.25))
-            turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
-            reach = min(piece.w, piece.d) / 2
-            if piece.h > surface.free or 2 * reach > surface.d * 1.15:
-                piece = clutter.choose(rng, table)(rng, 0.5)
-                reach = min(piece.w, piece.d) / 2
-                if piece.h > surface.free or 2 * reach > surface.d * 1.15:
-                    continue
-            x = surface.x + between(rng, -0.5, 0.5) * max(surface.w - 2 * reach, 0.0)
-            y = surface.y + between(rng, -0.5, 0.5) * max(surface.d - 2 * reach, 0.0)
-            if any((x - px) ** 2 + (y - py) ** 2 < (0.5 * (reach + r)) ** 2 for px, py, r in spots):
+            for scale in (between(rng, 0.7, 1.25), 0.5):  # a smaller thing may still fit
+                piece = clutter.choose(rng, table)(rng, scale)
+                turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
+                reach = footprint(piece, 0.0, 0.0, turned, -0.1 * min(piece.w, piece.d))[2:]
+                if piece.h <= surface.free and _fits(reach, surface):
+                    break
+            else:
                 continue
-            spots.append((x, y, reach))
+            x = surface.x + between(rng, -1, 1) * max(surface.w / 2 - reach[0], 0.0)
+            y = surface.y + between(rng, -1, 1) * max(surface.d / 2 - reach[1], 0.0)
+            rect = footprint(piece, x, y, turned, -0.1 * min(piece.w, piece.d))
+            if any(overlaps(rect, other) for other in taken):
+                continue
+            taken.append(rect)
             wx, wy = placed.at(x, y)
             self.put(piece, wx, wy, placed.z + surface.z, placed.yaw + turned, solid=False)
 
@@ -321,6 +324,11 @@ class Placer:
             elif piece.label in (BED, SOFA, CHAIR):
                 table = "soft"
             self.scatter(placed, table, amount)
+
+
+def _fits(reach: tuple[float, float], surface: Surface) -> bool:
+    """Whether half a footprint (x, y) fits a surface, or hangs over it a little."""
+    return 2 * reach[0] <= 1.1 * surface.w + 0.02 and 2 * reach[1] <= 1.1 * surface.d + 0.02
 
 
 def wall_rect(side: Side, along: float, w: float, deep: float) -> Rect:

@@ -20,7 +20,8 @@ class Hits:
 
     `distance (R,)` float32 m along the ray (inf: nothing), `thing (R,)` int32 row of
     `room.objects` (-1: nothing), `facing (R,)` cosine between ray and surface normal, 0..1,
-    `origins (R, 3)` and `directions (R, 3)` float32 of the rays in the room.
+    `origins (R, 3)` and `directions (R, 3)` float32 of the rays in the room, `triangle (R,)` int64
+    for `RoomRays.normals` (-1: nothing).
     """
 
     distance: Array
@@ -28,6 +29,7 @@ class Hits:
     facing: Array
     origins: Array
     directions: Array
+    triangle: Array
 
 
 class Engine(Protocol):
@@ -89,7 +91,12 @@ class RoomRays:
         origins, directions = view_rays(poses, width, height, fov)
         thing = np.where(triangle >= 0, self._thing_of[triangle], np.int32(-1))
         facing = np.abs((self._normals[triangle] * directions).sum(1))
-        return Hits(distance, thing, facing, origins, directions)
+        return Hits(distance, thing, facing, origins, directions, triangle)
+
+    def normals(self, triangle: Array) -> Array:
+        """Unit normals (R, 3) float32 of triangles, to either side."""
+        normals: Array = self._normals[triangle]
+        return normals
 
 
 def _engine(name: str, vertices: Array, triangles: Array) -> Engine:

@@ -50,10 +50,11 @@ BEDROOM_EXTRAS = (
     "tv stand",
     "shelf",
     "dresser",
-    "ottoman",
+    "dresser",
+    "double bed",
     "side table",
     "tall cabinet",
-    "chair",
+    "table",
     "round table",
     "office chair",
     "shelf",
@@ -83,9 +84,9 @@ LIVING_EXTRAS = (
     "side table",
     "low bookshelf",
     "ottoman",
-    "chair",
+    "table",
     "console table",
-    "bench",
+    "corner sofa",
     "tv stand",
 )
 
@@ -97,8 +98,7 @@ OFFICE_EXTRAS = (
     "desk",
     "console table",
     "office chair",
-    "office chair",
-    "chair",
+    "table",
     "table",
     "round table",
     "filing cabinet",
@@ -139,28 +139,28 @@ BATH_EXTRAS = ("cabinet", "shelf", "washing machine", "sink", "stool", "radiator
 
 ROOM_TYPES: dict[str, RoomType] = {
     "bedroom": RoomType(
-        2.4,
+        4.0,
         (2.5, 4.2),
         (2.8, 4.8),
         arrange.bedroom,
         ("bathroom", "closet", "corridor"),
         BEDROOM_EXTRAS,
-        0.7,
+        0.8,
     ),
     "living room": RoomType(
-        2.3,
+        2.7,
         (3.0, 5.0),
         (3.2, 5.6),
         arrange.living_room,
         ("kitchen", "corridor", "dining"),
         LIVING_EXTRAS,
-        0.55,
+        0.65,
     ),
     "office": RoomType(
-        2.0, (2.3, 4.4), (2.6, 5.6), arrange.office, ("corridor", "meeting"), OFFICE_EXTRAS, 0.15
+        1.7, (2.3, 4.4), (2.6, 5.6), arrange.office, ("corridor", "meeting"), OFFICE_EXTRAS, 0.15
     ),
     "meeting": RoomType(
-        1.0, (2.8, 4.6), (3.4, 6.0), arrange.meeting, ("corridor",), OFFICE_EXTRAS, 0.15
+        0.8, (2.8, 4.6), (3.4, 6.0), arrange.meeting, ("corridor",), OFFICE_EXTRAS, 0.15
     ),
     "kitchen": RoomType(
         1.2,
@@ -178,7 +178,7 @@ ROOM_TYPES: dict[str, RoomType] = {
         1.2, (3.6, 5.6), (4.0, 6.2), arrange.studio, ("bathroom", "corridor"), BEDROOM_EXTRAS, 0.7
     ),
     "library": RoomType(
-        0.8, (2.8, 4.8), (3.2, 5.6), arrange.library, ("corridor", "office"), OFFICE_EXTRAS, 0.2
+        0.7, (2.8, 4.8), (3.2, 5.6), arrange.library, ("corridor", "office"), OFFICE_EXTRAS, 0.2
     ),
     "dining": RoomType(
         0.9, (2.6, 4.0), (2.8, 4.6), arrange.dining, ("kitchen",), LIVING_EXTRAS, 0.4
@@ -190,12 +190,35 @@ ROOM_TYPES: dict[str, RoomType] = {
 }
 
 
+TALL: dict[str, tuple[str, ...]] = {
+    "bedroom": ("wardrobe", "wardrobe", "built-in cabinet", "open wardrobe", "tall cabinet"),
+    "studio": ("wardrobe", "built-in cabinet", "tall cabinet", "bookshelf", "shelf"),
+    "living room": ("bookshelf", "tall cabinet", "built-in cabinet", "shelf", "bookshelf"),
+    "dining": ("tall cabinet", "built-in cabinet", "bookshelf"),
+    "office": ("shelf", "tall cabinet", "bookshelf", "filing cabinet"),
+    "meeting": ("tall cabinet", "shelf"),
+    "library": ("bookshelf", "bookshelf", "tall cabinet", "shelf"),
+    "kitchen": ("tall cabinet", "built-in cabinet", "shelf"),
+    "bathroom": ("tall cabinet",),
+    "corridor": ("wardrobe", "built-in cabinet"),
+    "closet": ("shelf", "open wardrobe"),
+}
+"""What hides the walls of each type of room."""
+
+
+def _line_walls(p: Placer, cell: Cell) -> None:
+    """Put tall things along some of the walls."""
+    around = sum(side.length for side in cell.sides)
+    for _ in range(int(p.rng.poisson(0.32 * around))):
+        p.against(cell, one_of(p.rng, *TALL[cell.kind]))
+
+
 def _fill(p: Placer, cell: Cell, share: float) -> None:
     """Add furniture of the room's extras until it covers a share of the floor."""
     extras = ROOM_TYPES[cell.kind].extras
     failures = 0
-    while failures < 20 and p.filled(cell) < share:
-        if chance(p.rng, 0.22):
+    while failures < 32 and p.filled(cell) < share:
+        if chance(p.rng, 0.42):
             large = clutter.choose(p.rng, clutter.LARGE)(p.rng)
             failures += p.against(cell, large, gap=(0.0, 0.2), turn=0.15) is None
             continue
@@ -212,7 +235,7 @@ def _fill(p: Placer, cell: Cell, share: float) -> None:
             "loveseat",
             "bench",
         )
-        if (seat and chance(p.rng, 0.6)) or chance(p.rng, 0.5 if island else 0.06):
+        if (seat and chance(p.rng, 0.6)) or chance(p.rng, 0.5 if island else 0.02):
             placed = p.inside(cell, name, tries=10, margin=0.04, anywhere=seat)
         else:
             placed = p.against(cell, name, tries=12)
@@ -241,7 +264,7 @@ def _hang_pictures(p: Placer, cell: Cell) -> None:
             int(rng.integers(3))
         ]
         p.on_wall(cell, make(rng, w, h), (0.8, 1.3), 6)
-    for _ in range(int(rng.poisson(0.14 * walls))):
+    for _ in range(int(rng.poisson(0.3 * walls))):
         panel = wall_things.built_in(
             rng, between(rng, 0.5, 1.8), between(rng, 0.05, 0.35), between(rng, 0.9, p.plan.height)
         )
@@ -264,7 +287,7 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
     recipe = ROOM_TYPES[kind]
     count = int(rng.choice(3, p=(0.62, 0.3, 0.08))) if recipe.annexes else 0
     annexes = tuple(recipe.annexes[int(rng.integers(len(recipe.annexes)))] for _ in range(count))
-    scale = between(rng, 0.88, 1.3)
+    scale = between(rng, 0.92, 1.5)
     size = (scale * between(rng, *recipe.w), scale * between(rng, *recipe.d))
     plan = draw_plan(rng, kind, size, annexes)
     placer = Placer(rng, plan)
@@ -276,19 +299,20 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
         if cell.kind in ("bedroom", "studio", "corridor") and chance(rng, 0.12):
             shell.add_closet_doors(placer, cell)
         windows = (
-            int(rng.choice(3, p=(0.3, 0.5, 0.2)))
+            int(rng.choice(3, p=(0.25, 0.5, 0.25)))
             if cell.kind not in ("corridor", "closet", "bathroom")
             else int(chance(rng, 0.25))
         )
         for _ in range(windows):
             shell.add_window(placer, cell, ROOM_TYPES[cell.kind].curtains)
-        if chance(rng, 0.6 * ROOM_TYPES[cell.kind].curtains):
+        if chance(rng, 0.9 * ROOM_TYPES[cell.kind].curtains):
             shell.add_free_curtain(placer, cell)
     for cell in plan.cells:
         ROOM_TYPES[cell.kind].furnish(placer, cell)
-        _fill(placer, cell, between(rng, 0.45, 0.9))
+        _line_walls(placer, cell)
+        _fill(placer, cell, between(rng, 0.5, 0.95))
         _hang_pictures(placer, cell)
-    placer.clutter_all(between(rng, 1.3, 4.0))
+    placer.clutter_all(between(rng, 0.8, 4.0))
     for cell in plan.cells:
         placer.litter(cell, int(rng.poisson(between(rng, 0.8, 2.8) * cell.area)))
         if chance(rng, 0.3):

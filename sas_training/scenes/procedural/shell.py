@@ -103,7 +103,7 @@ def add_window(placer: Placer, cell: Cell, curtains: float) -> None:
     if chance(rng, curtains):
         bottom = 0.02 if chance(rng, 0.7) else max(0.02, low - 0.2)
         span = w + between(rng, 0.15, 0.6)
-        if chance(rng, 0.3):  # along the whole wall
+        if chance(rng, 0.45):  # along the whole wall
             free = [h for h in side.openings if (h.high < 90 and h.low > 0.0) or h.high >= 90]
             if len(free) == len(side.openings) and len([h for h in free if h.high >= 90]) == 0:
                 span, along = side.length - 0.06, side.length / 2

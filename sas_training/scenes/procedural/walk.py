@@ -54,13 +54,13 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     """
     room, count = rays.room, int(rng.integers(22, 49))
     stands = _stands(room, rng, 40, (1.2, 1.75), 0.2)
-    steep, tries = between(rng, -0.7, -0.3), 220
+    steep, tries = between(rng, -0.65, -0.1), 220
     poses = np.stack(
         [
             pose_at(
                 stands[int(rng.integers(len(stands)))] + rng.normal(0, 0.05, 3),
                 between(rng, -np.pi, np.pi),
-                float(np.clip(rng.normal(steep, 0.3), -1.25, 0.15)),
+                float(np.clip(rng.normal(steep, 0.35), -1.25, 0.35)),
                 float(rng.normal(0, 0.06)),
             )
             for _ in range(tries)
@@ -74,9 +74,9 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     codes, cell = np.unique(grid @ np.array([1000_000, 1000, 1]), return_inverse=True)
     seen = np.zeros((tries, max(len(codes), 1)), np.float32)
     np.add.at(seen, (np.flatnonzero(good) // each, cell), 1.0)
-    # Nobody scans the upper walls with care.
+    # Few scan the upper walls with as much care as the rest.
     height = (codes % 1000) * 0.3 - 50.0 if len(codes) else np.zeros(1)
-    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.2, 2.5) - height) / 0.9, 0.05, 1.0)
+    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.6, 3.2) - height) / 0.9, 0.05, 1.0)
     if chance(rng, 0.3):  # a hasty scan: some parts are of no interest
         wanted[rng.random(len(wanted)) < between(rng, 0.1, 0.4)] = 0.5
     chosen: list[int] = []
