@@ -1,9 +1,8 @@
-"""From marked elements to objects: connected pieces, each with an upright box.
+"""From marked elements to objects, each with an upright box.
 
-Two elements belong together when their centres are at most `GAP` apart, or at most one element of
-the grid is missing between them, whichever is less; neighbours always do. Objects that touch, or
-stand closer than that (chairs pushed together), come out as one instance: telling them apart needs
-a student that knows instances, not a better rule here.
+Which elements make one object is decided in `sas_ros.pieces`, by the gaps between their points.
+Objects of one kind that truly touch side by side (cabinets in a row) come out as one: telling them
+apart needs a student that knows instances, not a better rule here.
 
 The boxes are those of `sas_ros.boxes`: upright, smallest about the vertical, without strays.
 """
@@ -19,18 +18,15 @@ from sas_ros.boxes import quaternion_xyzw, upright_box
 from sas_ros.gravity import rotation_to_z_up
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
+from sas_ros.pieces import grid_turn, object_pieces, turned_cells
 from sas_ros.pose import turn_in_place
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-GAP = 0.14
-"""Metres between element centres that still connect: with the true labels of three real rooms, 0.12
-to 0.14 m at 5 cm and at 8 cm voxels tells most objects apart, 0.2 m merges chairs at a table."""
-
-_NEIGHBOURS = 3  # squared distance, in cells, of the farthest of the 26 neighbours: (1, 1, 1)
-_ONE_MISSING = 6  # (2, 1, 1); (2, 2, 0) is farther
+_CHUNK = 2**14
+"""Points turned at a time: they stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,15 +122,16 @@ def _objects(
     to_up = rotation_to_z_up(scene.up.direction)
     size = scene.element_size
     turn = scene.kept.get(
-        "grid turn", None, lambda: _grid_turn(scene.positions.astype(np.float64) @ to_up.T, size)
+        "grid turn", None, lambda: grid_turn(scene.positions.astype(np.float64) @ to_up.T, size)
     )
     first, *_ = scene.positions[:1].astype(np.float64) @ to_up.T
-    cells = _turned_cells(scene.positions[chosen].astype(np.float64) @ to_up.T - first, turn, size)
-    reach = int(np.clip(int((GAP / size) ** 2), _NEIGHBOURS, _ONE_MISSING))
-    piece = connected_pieces(np.column_stack([kinds, cells]), reach)
+    cells = turned_cells(scene.positions[chosen].astype(np.float64) @ to_up.T - first, turn, size)
+    low, high = scene.kept.get("extents", None, lambda: _extents(scene, cloud, to_up, turn))
+    points_each = scene.points_per_element[chosen]
+    cells = np.column_stack([kinds, cells])
+    piece = object_pieces(cells, low[chosen], high[chosen], points_each, size)
     count = int(piece.max()) + 1
 
-    points_each = scene.points_per_element[chosen].astype(np.float64)
     sizes = np.bincount(piece, weights=points_each, minlength=count)
     totals = np.bincount(piece, weights=points_each * probability[chosen], minlength=count)
     score = np.minimum(totals / np.maximum(sizes, 1), 1.0)
@@ -178,6 +175,27 @@ def _objects(
     return objects
 
 
+def _extents(
+    scene: SceneFeatures, cloud: Cloud, to_up: Float64Array, turn: float
+) -> tuple[Float64Array, Float64Array]:
+    """(M, 3) least and (M, 3) greatest coordinates of each element's points, metres, along the
+    grid, which is turned by `turn` about the vertical."""
+    cosine, sine = np.cos(turn), np.sin(turn)
+    to_grid = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]]) @ to_up
+    # One more than elements: the -1 of points that are not finite finds it.
+    low = np.full((3, len(scene.positions) + 1), np.inf)
+    high = -low
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(scene.element_of_point), _CHUNK):
+            element = scene.element_of_point[start : start + _CHUNK]
+            part = np.ascontiguousarray(cloud.points[start : start + _CHUNK].T, dtype=np.float64)
+            part = to_grid @ part
+            for axis in range(3):
+                np.minimum.at(low[axis], element, part[axis])
+                np.maximum.at(high[axis], element, part[axis])
+    return low[:, :-1].T, high[:, :-1].T
+
+
 def _split(ranks: npt.NDArray[np.signedinteger], count: int) -> list[IntArray]:
     """The rows of each rank from 0 to `count` - 1, ascending; rows of rank -1 are left out."""
     if not count:
@@ -186,106 +204,3 @@ def _split(ranks: npt.NDArray[np.signedinteger], count: int) -> list[IntArray]:
     order = np.argsort(ranks[rows], kind="stable")
     ends = np.cumsum(np.bincount(ranks[rows], minlength=count))
     return np.split(rows[order], ends[:-1])
-
-
-def grid_cells(positions: Float64Array, size: float) -> IntArray:
-    """Return (M, 3) whole-number cells of element centres (M, 3), metres, z up.
-
-    The student's grid stands upright but is turned about the vertical as it liked. Two elements
-    side by side show the turn, so that its cells are found again exactly; elements that are on no
-    grid get the cells they fall into.
-    """
-    return _turned_cells(positions - positions[0], _grid_turn(positions, size), size)
-
-
-def _turned_cells(relative: Float64Array, turn: float, size: float) -> IntArray:
-    cosine, sine = np.cos(turn), np.sin(turn)
-    x = cosine * relative[:, 0] + sine * relative[:, 1]
-    y = cosine * relative[:, 1] - sine * relative[:, 0]
-    cells = np.rint(np.column_stack([x, y, relative[:, 2]]) / size)
-    return np.asarray(cells, dtype=np.int64)
-
-
-def _grid_turn(positions: Float64Array, size: float) -> float:
-    """The grid's angle about z, radians, from elements one `size` apart at the same height."""
-    starts = np.unique(np.linspace(0, len(positions) - 1, 64).astype(np.int64))
-    x, _, z = (np.ascontiguousarray(positions[:, axis]) for axis in range(3))
-    for batch in np.array_split(starts, max(len(starts) // 8, 1)):
-        found = []
-        for start in batch:
-            near = (np.abs(z - z[start]) < 0.02 * size) & (np.abs(x - x[start]) < 1.03 * size)
-            offset = positions[near, :2] - positions[start, :2]
-            length = np.hypot(offset[:, 0], offset[:, 1])
-            found.append(offset[np.abs(length - size) < 0.02 * size])
-        beside = np.concatenate(found)
-        if len(beside):
-            angle = 4 * np.arctan2(beside[:, 1], beside[:, 0])
-            return float(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) / 4)
-    return 0.0
-
-
-def connected_pieces(cells: IntArray, reach: int) -> IntArray:
-    """Number the connected pieces of grid cells.
-
-    Args:
-        cells: (m, 4) whole numbers: kind, x, y, z. Cells of different kinds are never connected,
-            equal cells always are.
-        reach: squared distance in cells that still connects, 1 to 8.
-
-    Returns:
-        (m,) int64 piece numbers from 0, in the order of each piece's first cell in sorted order.
-    """
-    _, kind = np.unique(cells[:, 0], return_inverse=True)
-    x, y, z = (_close_gaps(cells[:, axis]) for axis in (1, 2, 3))
-    # Rims of three empty cells: no key of a neighbour reaches into the next column.
-    step_y = int(z.max()) + 4
-    step_x = step_y * (int(y.max()) + 4)
-    step_kind = step_x * (int(x.max()) + 4)
-    keys = kind.reshape(-1) * step_kind + x * step_x + y * step_y + z
-    keys, of_cell = np.unique(keys, return_inverse=True)
-
-    # Within a column, a run ends where the next cell is out of reach.
-    run = np.concatenate([[0], np.cumsum(np.diff(keys) > int(reach**0.5))])
-    edges = []
-    for dx in range(3):
-        for dy in range(-2, 3):
-            rest = reach - dx * dx - dy * dy
-            if (dx, dy) <= (0, 0) or rest < 0:
-                continue
-            dz = int(rest**0.5)
-            other = keys + dx * step_x + dy * step_y
-            first = np.searchsorted(keys, other - dz)
-            last = np.searchsorted(keys, other + dz, side="right") - 1
-            near = last >= first
-            # What lies between the first and the last is in the same run as one of them.
-            edges.append(np.stack([run[near], run[first[near]]]))
-            edges.append(np.stack([run[near], run[last[near]]]))
-    pairs = np.concatenate(edges, axis=1)
-    pairs = pairs[:, pairs[0] != pairs[1]]
-    root = _roots(int(run[-1]) + 1, pairs[0], pairs[1])
-    _, number = np.unique(root, return_inverse=True)
-    return np.asarray(number[run][of_cell.reshape(-1)], dtype=np.int64)
-
-
-def _close_gaps(values: IntArray) -> IntArray:
-    """The values from 0 on with every gap above 3 made 3: a stray cell a kilometre away must not
-    make the keys overflow."""
-    distinct, rank = np.unique(values, return_inverse=True)
-    steps = np.minimum(np.diff(distinct, prepend=distinct[:1]), 3)
-    return np.asarray(np.cumsum(steps)[rank.reshape(-1)], dtype=np.int64)
-
-
-def _roots(count: int, a: IntArray, b: IntArray) -> IntArray:
-    """(count,) smallest member of each node's connected set, given edges a-b."""
-    parent = np.arange(count)
-    while len(a):
-        low, high = np.minimum(parent[a], parent[b]), np.maximum(parent[a], parent[b])
-        apart = low != high
-        a, b, low, high = a[apart], b[apart], low[apart], high[apart]
-        np.minimum.at(parent, high, low)
-        while True:
-            grand = parent[parent]
-            if np.array_equal(grand, parent):
-                break
-            parent = grand
-    return parent

@@ -7,9 +7,12 @@ element's probability is the share of the query's side in a softmax over scaled 
     p = sum_same exp(s cos(f, t)) / (sum_same exp(s cos(f, t)) + sum_other exp(s cos(f, t)))
 
 with f the element's feature and s the calibrated temperature. With r_c = cos(query, word c) and
-`best` the largest of them, word c means the same when r_c >= max(floor, best - margin). So "chair"
-scores exactly as the label chair does, "couch" as sofa does, "something to sit on" as chair and
-sofa together, and "elephant", near to no word, competes with all of them alone and loses.
+`best` the largest of them, word c means the same when r_c >= max(floor, best - margin). Where the
+student knows phrases (`sas_ros.language.phrases`), r_c is the largest cosine with the word or a
+phrase that means it, and `best` counts phrases that mean no word too: next to one of those, nothing
+is meant. So "chair" scores exactly as the label chair does, "couch" as sofa does, "something to sit
+on" as chair and sofa together, and "elephant", near to no word, competes with all of them alone and
+loses.
 
 Why the words on the query's side count and not only the query: a student that was trained with
 the words puts its features near them, less near to what people really say. On simulated features
@@ -68,14 +71,34 @@ def same_meaning(
     return np.asarray((words & meant).any(axis=1) | identical)
 
 
+def smallest_object(query: Float32Array, calibration: Calibration, own: Vocabulary) -> int:
+    """Elements that an object needs to answer `query` (C,): the least that any of the student's
+    `own` words it stands for needs, the calibration's `min_elements` where it stands for none."""
+    if not calibration.word_elements:
+        return calibration.min_elements
+    meant = _stands_for(np.asarray(query, dtype=np.float32)[None], own, calibration)[0]
+    sizes = [calibration.elements_of(own.names[word]) for word in np.flatnonzero(meant)]
+    return min(sizes, default=calibration.min_elements)
+
+
 def _stands_for(
     texts: Float32Array, own: Vocabulary, calibration: Calibration
 ) -> npt.NDArray[np.bool_]:
     """(n, K) bool: which of the student's words each of `texts` (n, C) stands for."""
-    similarity = texts @ own.embeddings.T
-    best = similarity.max(axis=1, keepdims=True)
+    similarity, best = _closeness(texts, own)
     needed = np.maximum(calibration.same_meaning_floor, best - calibration.same_meaning_margin)
     return np.asarray(similarity >= needed - _ROUNDING)
+
+
+def _closeness(texts: Float32Array, own: Vocabulary) -> tuple[Float32Array, Float32Array]:
+    """(n, K) cosine of `texts` (n, C) with each word or the nearest phrase that means it, and
+    (n, 1) the largest cosine with any word or phrase."""
+    similarity = texts @ own.embeddings.T
+    best = similarity.max(axis=1, keepdims=True)
+    if own.phrases is None:
+        return similarity, best
+    by_phrase, nearest = own.phrases.nearest(texts, len(own))
+    return np.maximum(similarity, by_phrase), np.maximum(best, nearest[:, None])
 
 
 def query_sides(
@@ -273,8 +296,8 @@ def _best_same_meaning(vocabulary: Vocabulary, phrases: KnownPhrases) -> tuple[f
     for row, words in enumerate(phrases.meant):
         meant[row, list(words)] = True
     something = meant.any(axis=1)
-    similarity = np.asarray(phrases.embeddings, dtype=np.float32) @ vocabulary.embeddings.T
-    best = similarity.max(axis=1, keepdims=True)
+    rows = [_closeness(text[None], _new_to(vocabulary, text)) for text in phrases.embeddings]
+    similarity, best = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     choices = [(f, m) for m in np.arange(0.0, 0.21, 0.02) for f in np.arange(0.3, 0.76, 0.01)]
     scores = np.empty(len(choices))
     for number, (floor, margin) in enumerate(choices):
@@ -284,9 +307,10 @@ def _best_same_meaning(vocabulary: Vocabulary, phrases: KnownPhrases) -> tuple[f
         parts = [f1[group].mean() for group in (something, ~something) if group.any()]
         scores[number] = np.mean(parts)
     good = np.array(choices)[scores >= scores.max() - _AS_GOOD]
-    middle = np.median(good, axis=0)
-    floor, margin = good[int(np.argmin(np.abs(good - middle).sum(axis=1)))]
-    return round(float(floor), 2), round(float(margin), 2)
+    # A margin adds words that are less near than another: none where it does not pay.
+    margin = good[:, 1].min()
+    floors = good[good[:, 1] == margin, 0]
+    return round(float(floors[len(floors) // 2]), 2), round(float(margin), 2)
 
 
 def _phrase_probability(
@@ -298,8 +322,18 @@ def _phrase_probability(
     """(P, M) float32."""
     scores = word_scores(elements.features, vocabulary, calibration.temperature)
     return np.stack(
-        [match_words(scores, phrase, None, calibration) for phrase in phrases.embeddings]
+        [
+            match_words(scores, phrase, None, calibration, _new_to(vocabulary, phrase))
+            for phrase in phrases.embeddings
+        ]
     )
+
+
+def _new_to(vocabulary: Vocabulary, phrase: Float32Array) -> Vocabulary:
+    """The vocabulary as if it did not know this phrase (C,): what it would make of a new one."""
+    if vocabulary.phrases is None:
+        return vocabulary
+    return replace(vocabulary, phrases=vocabulary.phrases.other_than(phrase, IDENTICAL))
 
 
 def _quality(

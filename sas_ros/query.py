@@ -21,7 +21,7 @@ from sas_ros.instances import ObjectInstance, find_instances
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.prompts import normalise_text
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.matching import match_words
+from sas_ros.matching import match_words, smallest_object
 from sas_ros.observation import Cloud, SceneFeatures
 from sas_ros.seen import seen_instead
 from sas_ros.word_scores import scene_scores
@@ -231,7 +231,7 @@ def answer(
         threshold=threshold,
         max_instances=query.max_instances or default_max_instances,
         min_points=min_points,
-        min_elements=calibration.min_elements,
+        min_elements=smallest_object(query_embedding, calibration, own or vocabulary),
     )
     clustered = time.perf_counter()
     timing = {"match": 1e3 * (matched - started), "cluster": 1e3 * (clustered - matched)}

@@ -10,11 +10,17 @@ from sas_ros.cli import main as run_verb
 TRAINING_VERBS: dict[str, tuple[str, str]] = {
     "demo": ("sas_training.commands.demo", "the whole path: room, node, replay, queries, pictures"),
     "train": ("sas_training.commands.train", "train a student on labelled rooms"),
+    "calibrate": ("sas_training.commands.calibrate", "fit a student's answers to rooms anew"),
     "evaluate": ("sas_training.commands.evaluate", "score a student on labelled scans"),
+    "evaluate-queries": (
+        "sas_training.commands.evaluate_queries",
+        "ask labelled scans a list of queries and count right, wrong and false answers",
+    ),
     "import-checkpoint": (
         "sas_training.commands.import_checkpoint",
         "make a bundle of a published OpenScene or SAS student",
     ),
+    "superpoints": ("sas_training.commands.superpoints", "cut scans into superpoints"),
     "world": ("sas_training.commands.world", "make procedural rooms"),
     "bench": ("sas_training.commands.bench", "measure the engine, the student and the node"),
 }

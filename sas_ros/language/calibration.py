@@ -22,6 +22,8 @@ class Calibration:
         same_meaning_floor: [-1, 1]: below this cosine to the query no word means the same.
         min_elements: >= 1: a connected piece of fewer elements is no object: what a student gets
             wrong lies mostly in small pieces.
+        word_elements: (word, elements >= 1) of words whose objects need another number: what is
+            called a bed and is no larger than a chair is none. Kept in alphabetical order.
     """
 
     temperature: float = 30.0
@@ -29,9 +31,10 @@ class Calibration:
     same_meaning_margin: float = 0.1
     same_meaning_floor: float = 0.5
     min_elements: int = 1
+    word_elements: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in self.to_metadata().items():
+        for name, value in self._numbers().items():
             if not math.isfinite(value):
                 raise SasError(f"The calibration's {name} is {value}; it must be a finite number.")
         if self.temperature <= 0:
@@ -46,6 +49,13 @@ class Calibration:
             raise SasError(
                 f"The calibration's min_elements is {self.min_elements}; it must be 1 or more."
             )
+        object.__setattr__(self, "word_elements", tuple(sorted(self.word_elements)))
+        for word, elements in self.word_elements:
+            if elements < 1:
+                raise SasError(
+                    f"The calibration's word_elements of {word!r} is {elements}; it must be 1 or "
+                    "more."
+                )
         if self.same_meaning_margin < 0 or not -1 <= self.same_meaning_floor <= 1:
             raise SasError(
                 "The calibration's same_meaning_margin must not be negative and its "
@@ -53,8 +63,16 @@ class Calibration:
                 f"{self.same_meaning_margin} and {self.same_meaning_floor}."
             )
 
-    def to_metadata(self) -> dict[str, float]:
-        """The fields as plain JSON numbers."""
+    def elements_of(self, word: str) -> int:
+        """Elements that an object called `word` needs."""
+        return dict(self.word_elements).get(word, self.min_elements)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The fields as plain JSON; `word_elements` only where there are any."""
+        words = {"word_elements": dict(self.word_elements)} if self.word_elements else {}
+        return {**self._numbers(), **words}
+
+    def _numbers(self) -> dict[str, float]:
         return {
             "temperature": float(self.temperature),
             "threshold": float(self.threshold),
@@ -67,10 +85,15 @@ class Calibration:
     def from_metadata(metadata: Mapping[str, Any]) -> Calibration:
         """Undo `to_metadata`; raises `SasError` naming the entry that is missing or wrong."""
         values: dict[str, float] = {}
-        for name in Calibration().to_metadata():
+        for name in Calibration()._numbers():
             value = metadata.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise SasError(f'The calibration needs a number as its entry "{name}".')
             values[name] = float(value)
         elements = int(values.pop("min_elements"))
-        return Calibration(**values, min_elements=elements)
+        words = metadata.get("word_elements", {})
+        if not isinstance(words, dict) or not all(type(count) is int for count in words.values()):
+            raise SasError(
+                'The entry "word_elements" of the calibration must give a whole number per word.'
+            )
+        return Calibration(**values, min_elements=elements, word_elements=tuple(words.items()))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_ros.language.phrases import Phrases, phrases_from_metadata
 from sas_ros.language.prompts import normalise_text, text_key
 
 UNLABELLED = 65535
@@ -31,6 +32,8 @@ class Vocabulary:
             such as walls and floors.
         colors: (K, 3) uint8 RGB for pictures and visualisation.
         version: counts up whenever the vocabulary of a running node changes.
+        phrases: what people say for these words, where that is known; stays behind when a
+            vocabulary gets other words.
 
     Raises `SasError` when the parts do not fit together.
     """
@@ -40,6 +43,7 @@ class Vocabulary:
     things: tuple[bool, ...]
     colors: npt.NDArray[np.uint8]
     version: int = 1
+    phrases: Phrases | None = None
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +93,8 @@ class Vocabulary:
                 f"A vocabulary of {len(names)} names needs as many thing flags, "
                 f"not {len(self.things)}."
             )
+        if self.phrases is not None and self.phrases.embeddings.shape[1] != embeddings.shape[1]:
+            raise SasError("The phrases of a vocabulary need embeddings as wide as its words'.")
         embeddings.setflags(write=False)
         colors.setflags(write=False)
         object.__setattr__(self, "names", names)
@@ -166,16 +172,21 @@ class Vocabulary:
 
     def to_metadata(self) -> dict[str, Any]:
         """Everything but the embeddings, as plain JSON types."""
-        return {
+        metadata = {
             "names": list(self.names),
             "things": list(self.things),
             "colors": self.colors.tolist(),
             "version": self.version,
         }
+        if self.phrases is not None:
+            metadata["phrases"] = self.phrases.to_metadata()
+        return metadata
 
     @staticmethod
     def from_metadata(
-        metadata: Mapping[str, Any], embeddings: npt.NDArray[np.float32]
+        metadata: Mapping[str, Any],
+        embeddings: npt.NDArray[np.float32],
+        phrase_embeddings: npt.NDArray[np.float32] | None = None,
     ) -> Vocabulary:
         """Undo `to_metadata`; raises `SasError` naming the entry that is missing or wrong."""
         names = _checked(metadata, "names", list)
@@ -184,7 +195,11 @@ class Vocabulary:
         things = _checked(metadata, "things", list)
         version = _checked(metadata, "version", int)
         colors = _colors_from_json(_checked(metadata, "colors", list), len(names))
-        return Vocabulary(tuple(names), embeddings, tuple(map(bool, things)), colors, version)
+        phrases = None
+        if "phrases" in metadata:
+            phrases = phrases_from_metadata(metadata["phrases"], phrase_embeddings, names)
+        flags = tuple(map(bool, things))
+        return Vocabulary(tuple(names), embeddings, flags, colors, version, phrases)
 
 
 def _checked(metadata: Mapping[str, Any], key: str, kind: type) -> Any:

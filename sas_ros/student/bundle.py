@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 _METADATA_KEY = "sas_student"
 _MODEL_PREFIX = "model."
 _EMBEDDINGS = "vocabulary.embeddings"
+_PHRASES = "vocabulary.phrases"
 
 KINDS = ("sparse_unet",)
 """Kinds of student this version runs; `backbone_adapter` and `image_model` are reserved."""
@@ -131,6 +132,8 @@ class StudentBundle:
             f"{_MODEL_PREFIX}{k}": v.detach().cpu().contiguous() for k, v in self.weights.items()
         }
         tensors[_EMBEDDINGS] = torch.from_numpy(np.array(self.vocabulary.embeddings))
+        if self.vocabulary.phrases is not None:
+            tensors[_PHRASES] = torch.from_numpy(np.array(self.vocabulary.phrases.embeddings))
         metadata = {
             "format_version": FORMAT_VERSION,
             "name": self.name,
@@ -203,6 +206,7 @@ def _from_parts(path: Path, raw: str, tensors: dict[str, torch.Tensor]) -> Stude
         return value
 
     embeddings = tensors.pop(_EMBEDDINGS).float().numpy()
+    phrases = tensors[_PHRASES].float().numpy() if _PHRASES in tensors else None
     weights = {
         key.removeprefix(_MODEL_PREFIX): value
         for key, value in tensors.items()
@@ -216,7 +220,7 @@ def _from_parts(path: Path, raw: str, tensors: dict[str, torch.Tensor]) -> Stude
         voxel_size=float(entry("voxel_size", (int, float))),
         text_encoder=entry("text_encoder", str),
         prompt=entry("prompt", str),
-        vocabulary=Vocabulary.from_metadata(entry("vocabulary", dict), embeddings),
+        vocabulary=Vocabulary.from_metadata(entry("vocabulary", dict), embeddings, phrases),
         calibration=Calibration.from_metadata(entry("calibration", dict)),
         provenance=entry("provenance", dict),
         kind=entry("kind", str),

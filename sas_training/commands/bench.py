@@ -46,7 +46,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--up", default="0,-1,0", help="node, precision: up in the cloud's frame (0,-1,0)"
     )
     parser.add_argument(
-        "--points", type=whole_number(100), default=307_200, help="codec, voxels: of the cloud"
+        "--points",
+        type=whole_number(100),
+        default=307_200,
+        help="codec, voxels, superpoints, fusion: of the cloud",
+    )
+    parser.add_argument(
+        "--frames", type=whole_number(1), default=48, help="fusion: posed images (48)"
+    )
+    parser.add_argument(
+        "--channels", type=whole_number(1), default=512, help="fusion: numbers per pixel (512)"
     )
     parser.add_argument(
         "--voxel-size", type=float, default=0.02, help="voxels: edge in metres (0.02)"
@@ -141,6 +150,18 @@ def _voxels(arguments: argparse.Namespace) -> dict[str, Any]:
     return bench_voxels(arguments.points, arguments.voxel_size, arguments.rounds)
 
 
+def _fusion(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.fusion import bench_fusion
+
+    return bench_fusion(arguments.points, arguments.frames, arguments.channels, arguments.rounds)
+
+
+def _superpoints(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.superpoints import bench_superpoints
+
+    return bench_superpoints(arguments.points, arguments.rounds)
+
+
 def _sweep(arguments: argparse.Namespace) -> dict[str, Any]:
     from sas_ros.student.locate import find_student
     from sas_training.bench.sweep import bench_sweep
@@ -156,6 +177,12 @@ def _sweep(arguments: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _world(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.world import bench_world
+
+    return bench_world(arguments.rounds)
+
+
 _BENCHES = {
     "student": _student,
     "query": _query,
@@ -163,7 +190,10 @@ _BENCHES = {
     "precision": _precision,
     "codec": _codec,
     "voxels": _voxels,
+    "superpoints": _superpoints,
+    "fusion": _fusion,
     "sweep": _sweep,
+    "world": _world,
 }
 
 

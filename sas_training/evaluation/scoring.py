@@ -12,7 +12,7 @@ from sas_ros.errors import SasError
 from sas_ros.observation import Cloud, Up
 from sas_ros.query import MAX_INSTANCES, MIN_POINTS, QueryStatus, TextQuery, answer
 from sas_ros.segmenter import Segmenter
-from sas_training.evaluation.labelled import read_labelled
+from sas_training.evaluation.labelled import SCANNET_VERTICES, read_labelled
 from sas_training.evaluation.labels import LABEL_SETS
 from sas_training.evaluation.metrics import ConfusionMatrix
 
@@ -21,13 +21,14 @@ THERE_POINTS = 50
 
 
 def expand(paths: list[Path]) -> list[Path]:
-    """Files as given, folders as their sorted `.npz`; raises SasError when nothing is there."""
+    """Files as given, folders as their sorted `.npz` and ScanNet rooms; raises SasError when
+    nothing is there."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(path.glob("*.npz"))
+            found = sorted([*path.glob("*.npz"), *path.glob(f"*{SCANNET_VERTICES}")])
             if not found:
-                raise SasError(f"The folder {path} holds no .npz files.")
+                raise SasError(f"The folder {path} holds no .npz files and no ScanNet rooms.")
             files += found
         elif path.is_file():
             files.append(path)
@@ -39,10 +40,10 @@ def expand(paths: list[Path]) -> list[Path]:
 def evaluate(segmenter: Segmenter, files: list[Path], labels: str, up: Up) -> dict[str, Any]:
     """One confusion matrix over all files; keys as in `ConfusionMatrix.summary`."""
     vocabulary = segmenter.bundle.vocabulary
-    to_class = _classes(segmenter, labels)
+    to_class = classes_of_words(segmenter, labels)
     matrix = ConfusionMatrix(LABEL_SETS[labels].names)
     for path in files:
-        points, truth = read_labelled(path)
+        points, truth = read_labelled(path, LABEL_SETS[labels])
         scene = segmenter.segment(Cloud(points), up)
         predicted = to_class[segmenter.label(scene, vocabulary).label]
         element = scene.element_of_point
@@ -57,10 +58,10 @@ def ask_for_things(segmenter: Segmenter, files: list[Path], labels: str, up: Up)
     points in the scan or not, and `found_there`, `found_absent`: how many were answered OK.
     """
     bundle = segmenter.bundle
-    vocabulary, to_class = bundle.vocabulary, _classes(segmenter, labels)
+    vocabulary, to_class = bundle.vocabulary, classes_of_words(segmenter, labels)
     asked = {"there": 0, "found_there": 0, "absent": 0, "found_absent": 0}
     for path in files:
-        points, truth = read_labelled(path)
+        points, truth = read_labelled(path, LABEL_SETS[labels])
         cloud = Cloud(points)
         scene = segmenter.segment(cloud, up)
         for index, name in enumerate(vocabulary.names):
@@ -84,7 +85,7 @@ def ask_for_things(segmenter: Segmenter, files: list[Path], labels: str, up: Up)
     return asked
 
 
-def _classes(segmenter: Segmenter, labels: str) -> npt.NDArray[np.int64]:
+def classes_of_words(segmenter: Segmenter, labels: str) -> npt.NDArray[np.int64]:
     """(K,) class id of each word of the vocabulary, by name; -1 for a word outside the label set,
     which is a miss wherever it is said."""
     names = [name.casefold() for name in LABEL_SETS[labels].names]

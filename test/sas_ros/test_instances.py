@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from sas_ros.boxes import quaternion_xyzw, upright_box
 from sas_ros.gravity import rotation_to_z_up
-from sas_ros.instances import (
-    ObjectInstance,
-    connected_pieces,
-    find_instances,
-    grid_cells,
-    label_instances,
-)
+from sas_ros.instances import ObjectInstance, find_instances, label_instances
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures, SourceHeader, Up
+from sas_ros.pieces import connected_pieces, grid_cells
 
 SIZE = 0.05
 Z_UP = np.array([0.0, 0.0, 1.0])
@@ -168,6 +163,24 @@ def test_any_frame_gives_the_same_object(up: tuple[float, ...]) -> None:
         np.testing.assert_allclose(matrix(instance.orientation)[:, 2], direction, atol=1e-6)
         assert instance.support_height == pytest.approx(expected.support_height, abs=1e-4)
         assert share_inside(instance, source[1]) >= 0.95
+
+
+@pytest.mark.parametrize("up", [(0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.3, -0.9, 0.2)])
+@pytest.mark.parametrize("grid_yaw", [0.0, 0.5])
+def test_neighbours_on_the_grid_are_parted_by_the_gap_between_their_points(
+    up: tuple[float, ...], grid_yaw: float
+) -> None:
+    """Eight centimetres apart along the grid: never more than one cell is missing between them."""
+    direction = np.array(up) / np.linalg.norm(up)
+    rotation = rotation_to_z_up(direction).T
+    low = block((0, 0, 0.3), (0.5, 0.5, 0.6), 6000, 7)
+    high = block((0.58, 0, 0.4), (0.5, 0.5, 0.8), 6000, 8)
+    points = np.concatenate([low, high]) @ yaw_rotation(grid_yaw).T
+    points[::50] = np.nan
+    scene, cloud = make_scene(points, rotation=rotation, up=direction, grid_yaw=grid_yaw)
+    tall, small = find(scene, cloud)
+    assert tall.point_indices.min() >= 6000 > small.point_indices.max()
+    np.testing.assert_allclose(tall.size, (0.5, 0.5, 0.8), atol=0.05)
 
 
 def test_large_coordinates_keep_their_digits() -> None:

@@ -14,8 +14,9 @@ from sas_ros.student.minkunet import MinkUNetConfig
 from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
 from sas_training.distill.dataset import LabelledScans, SampleConfig, voxel_labels
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.phrases import calibration_phrases
 from sas_training.distill.trainer import TrainConfig, Trainer
-from sas_training.distill.words import SYNONYMS, WordBank, calibration_phrases
+from sas_training.distill.words import SYNONYMS, WordBank
 from sas_training.evaluation.labelled import read_labelled
 from sas_training.evaluation.labels import SCANNET20
 
