@@ -25,8 +25,9 @@ import numpy.typing as npt
 from sas_ros.errors import SasError
 from sas_ros.nodes.private_graph import use_private_graph
 
-DEMO_SEED = 20_261
-"""Rooms for training and validation come from other seeds: the student never saw this one."""
+DEMO_SEED = 20_265
+"""Rooms for training and validation come from other seeds: the student never saw this one. Of eight
+seeds tried it is a compact room, labelled about as well as held-out rooms are on average."""
 
 WAIT_SECONDS = 90.0
 DESCRIPTION = "somewhere to sit"
@@ -70,7 +71,8 @@ def make_demo_room(path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:
         things = ("bed", "sofa", "desk", "table", "bookshelf", "cabinet", "toilet", "bathtub")
         there = [name for name in things if counts[SCANNET20.id_of(name)] > 800]
         if counts[SCANNET20.id_of("chair")] > 500 and len(there) >= 2:
-            absent = next(name for name in ABSENT if counts[SCANNET20.id_of(name)] == 0)
+            missing = (name for name in ABSENT if counts[SCANNET20.id_of(name)] == 0)
+            absent = next(missing, "elephant")
             write_ply(path, scan.points, colors=scan.colors)
             return ["chair", *there[:2], absent], scan.labels.astype(np.int64)
     raise SasError("No room of the demo's seed has a chair and two other things.")
