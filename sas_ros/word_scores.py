@@ -92,41 +92,68 @@ class WordScores:
         """
         repeated = [self._word(row) for row in others]
         new = np.array([word is None for word in repeated], dtype=np.bool_)
-        side = self._sum([int(word) for word in np.flatnonzero(same)])
-        whole = self._sum([word for word in repeated if word is not None])
-        whole += self.total
+        on_side = [int(word) for word in np.flatnonzero(same)]
+        again = [word for word in repeated if word is not None]
         texts = np.concatenate([mine, others[new]])
-        if len(texts):
-            scaled = cosines(self.features, texts).cpu().numpy()
-            if len(texts) == len(mine):
-                # No second text whose ratio to this one would matter: it may simply be `_SURE`.
-                scaled -= self.peak
-                scaled *= self.temperature
-                np.minimum(scaled, _SURE, out=scaled)
-            else:
-                top = np.maximum(self.peak, scaled.max(axis=0))
-                shrink = np.exp(self.temperature * (self.peak - top))
-                side *= shrink
-                whole *= shrink
-                scaled -= top
-                scaled *= self.temperature
-            np.exp(scaled, out=scaled)
-            for number, row in enumerate(scaled):
-                whole += row
-                if number < len(mine):
-                    side += row
-        side /= whole
-        return np.minimum(side, np.float32(1), out=side)
+        cosine_of = _cosines_by_block(self.features, texts)
+        result = np.empty(len(self.total), dtype=np.float32)
+
+        def run(start: int) -> None:
+            block = slice(start, start + _DOT_BLOCK)
+            side = self._sum(on_side, block)
+            whole = self._sum(again, block)
+            whole += self.total[block]
+            if len(texts):
+                self._add_texts(side, whole, cosine_of(block), len(mine), block)
+            side /= whole
+            np.minimum(side, np.float32(1), out=result[block])
+
+        starts = range(0, len(self.total), _DOT_BLOCK)
+        if self.features.numel() < _WORTH_THREADS:
+            for start in starts:
+                run(start)
+        else:
+            for_each(starts, run)
+        return result
+
+    def _add_texts(
+        self,
+        side: Float32Array,
+        whole: Float32Array,
+        scaled: Float32Array,
+        mine: int,
+        block: slice,
+    ) -> None:
+        """Add the exponentials of further texts, of which `scaled` (t, n) are the cosines and the
+        first `mine` are on the side, to both sums (n,); all in place."""
+        peak = self.peak[block]
+        if len(scaled) == mine:
+            # No second text whose ratio to this one would matter: it may simply be `_SURE`.
+            scaled -= peak
+            scaled *= self.temperature
+            np.minimum(scaled, _SURE, out=scaled)
+        else:
+            top = np.maximum(peak, scaled.max(axis=0))
+            shrink = np.exp(self.temperature * (peak - top))
+            side *= shrink
+            whole *= shrink
+            scaled -= top
+            scaled *= self.temperature
+        np.exp(scaled, out=scaled)
+        for number, row in enumerate(scaled):
+            whole += row
+            if number < mine:
+                side += row
 
     def _word(self, row: Float32Array) -> int | None:
         """The word whose embedding is exactly `row`."""
         found = np.flatnonzero((self.vocabulary.embeddings == row).all(axis=1))
         return int(found[0]) if len(found) else None
 
-    def _sum(self, words: list[int]) -> Float32Array:
-        result = np.zeros_like(self.total)
+    def _sum(self, words: list[int], block: slice) -> Float32Array:
+        result = np.zeros_like(self.total[block])
         for word in words:
-            result += self.exponentials[word]
+            result += self.exponentials[word, block]
         return result
 
 
@@ -181,25 +208,26 @@ def cosines(features: torch.Tensor, texts: Float32Array) -> torch.Tensor:
     if features.dtype != torch.float32:
         rows = torch.tensor(texts)
         return torch.cat([rows @ block.float().T for block in features.split(_BLOCK)], dim=1)
-    if len(texts) > _FEW:
-        return columns @ features.T
+    return columns @ features.T
+
+
+def _cosines_by_block(
+    features: torch.Tensor, texts: Float32Array
+) -> Callable[[slice], Float32Array]:
+    """A function that gives the cosines (t, n) of a block of rows with `texts` (t, C), to be
+    changed by whoever asks.
+
+    For few texts on a CPU the block is multiplied when it is asked for, so that what follows finds
+    its numbers in the cache, and at the speed of memory. BLAS misses that: PyTorch's takes two to
+    three times as long, NumPy's far longer where a core is busy.
+    """
+    texts = np.ascontiguousarray(texts, dtype=np.float32)
+    here = features.device.type == "cpu" and features.dtype == torch.float32
+    if not here or len(texts) > _FEW:
+        whole = cosines(features, texts).cpu().numpy()
+        return lambda block: whole[:, block]
     array = features.detach().numpy()
-    return torch.from_numpy(np.stack([_product(array, text) for text in texts]))
-
-
-def _product(rows: Float32Array, text: Float32Array) -> Float32Array:
-    """(M,) of `rows` (M, C) with `text` (C,), at the speed of memory. BLAS misses it: PyTorch's
-    takes two to three times as long, NumPy's far longer where a core is busy."""
-    if rows.size < _WORTH_THREADS:
-        return _dot_rows(rows, text)
-    result = np.empty(len(rows), dtype=np.float32)
-
-    def run(start: int) -> None:
-        block = slice(start, start + _DOT_BLOCK)
-        result[block] = _dot_rows(rows[block], text)
-
-    for_each(range(0, len(rows), _DOT_BLOCK), run)
-    return result
+    return lambda block: np.stack([_dot_rows(array[block], text) for text in texts])
 
 
 def check_width(features: torch.Tensor, width: int, what: str) -> None:

@@ -201,19 +201,30 @@ def test_what_could_not_be_made_is_tried_again() -> None:
     assert kept.get("thing", 1, lambda: "made") == "made"
 
 
-def test_a_product_over_threads_is_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, 6])  # no text, few and many go different ways
+def test_blocks_on_threads_give_what_one_gives(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features = torch.from_numpy(unit(GENERATOR.normal(size=(1001, WIDTH))))
-    texts = unit(GENERATOR.normal(size=(2, WIDTH)))
-    alone = cosines(features, texts)
+    texts = unit(GENERATOR.normal(size=(count, WIDTH))) if count else np.empty((0, WIDTH))
+    texts = texts.astype(np.float32)
+    known = words(GENERATOR, 5)
+    scores = module.word_scores(features, known, 30.0)
+    same = np.array([True, False, True, False, False])
+    mine, others = texts[: (count + 1) // 2], texts[(count + 1) // 2 :]
+    whole = scores.probability(same, mine, others)
     monkeypatch.setattr(module, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(module, "_DOT_BLOCK", 100)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        spread = cosines(features, texts)
+        spread = scores.probability(same, mine, others)
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_allclose(spread, alone, atol=1e-7)
-    np.testing.assert_allclose(alone, texts @ features.numpy().T, atol=1e-6)
+    np.testing.assert_allclose(spread, whole, atol=1e-6)
+    columns = np.concatenate([known.embeddings, texts]).astype(np.float64)
+    exponent = np.exp(30.0 * features.double().numpy() @ columns.T)
+    side = np.concatenate([same, np.arange(count) < len(mine)])
+    expected = exponent[:, side].sum(1) / exponent.sum(1)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 6])  # few texts and many are computed differently
