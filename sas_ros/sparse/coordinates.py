@@ -5,6 +5,8 @@ Maps are built once per network pass and shared by every layer of the same geome
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sas_ros.errors import SasError
@@ -50,9 +52,9 @@ class _Index:
             return self
         keys = self.keys(self._cells)
         if self._volume <= min(_MAX_DENSE_CELLS, max(_DENSE_CELLS_PER_VOXEL * self.count, 2**20)):
-            rows = torch.arange(self.count, dtype=torch.int32, device=keys.device)
-            self._dense = torch.full_like(rows[:1], self.count).repeat(self._volume)
-            self._dense[keys] = rows
+            options: dict[str, Any] = {"dtype": torch.int32, "device": keys.device}
+            self._dense = torch.full((self._volume,), self.count, **options)
+            self._dense[keys] = torch.arange(self.count, **options)
         else:
             self._sorted = torch.sort(keys)
         return self
