@@ -25,7 +25,7 @@ from sas_ros.observation import Cloud, ElementLabels, Observation, SceneFeatures
 from sas_ros.pose import columns_of, lay_along_walls, turn_in_place
 from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.engine import StudentEngine
-from sas_ros.student.inputs import input_features
+from sas_ros.student.inputs import COLOUR_INPUTS, input_features, mean_colors
 from sas_ros.tiles import rim_of, tiles
 from sas_ros.voxels import voxelise_columns
 from sas_ros.word_scores import scene_scores
@@ -111,7 +111,11 @@ class Segmenter:
         grid = voxelise_columns(columns, self.bundle.voxel_size, origin=origin)
         del columns
         heights = (grid.coordinates[:, 3] + 0.5) * grid.voxel_size
-        inputs = torch.from_numpy(input_features(self.bundle.inputs, heights))
+        colors = None
+        if cloud.colors is not None and not set(COLOUR_INPUTS).isdisjoint(self.bundle.inputs):
+            given = cloud.colors if valid.all() else cloud.colors[valid]
+            colors = mean_colors(given, grid.inverse, len(heights))
+        inputs = torch.from_numpy(input_features(self.bundle.inputs, heights, colors))
         self._network_seconds = 0.0
         features = self._features(torch.from_numpy(grid.coordinates), inputs)
         element_of_point = np.full(len(cloud.points), -1, dtype=np.int32)

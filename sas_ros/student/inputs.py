@@ -8,8 +8,12 @@ import torch
 
 from sas_ros.errors import SasError
 
-INPUTS = ("one", "height")
-"""Input channels a sparse U-Net may name: all ones, and metres above the floor."""
+COLOUR_INPUTS = ("red", "green", "blue", "coloured")
+"""Channels that are zero where a cloud has no colours."""
+
+INPUTS = ("one", "height", *COLOUR_INPUTS)
+"""Input channels a sparse U-Net may name: all ones, metres above the floor, the mean colour of the
+points of the voxel (-1 to 1 of sRGB), and whether there are colours (1 or 0)."""
 
 FLOOR_PERCENTILE = 1.5
 """The floor is this percentile of the heights: a few points below it are noise or drift."""
@@ -19,15 +23,33 @@ HEIGHT_RANGE = (-1.0, 4.0)
 
 
 def input_features(
-    names: tuple[str, ...], heights: npt.NDArray[np.floating]
+    names: tuple[str, ...],
+    heights: npt.NDArray[np.floating],
+    colors: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """(M, len(names)) float32 input channels of voxels whose centres lie `heights` (M,) metres
-    above the floor. "one" is constant, "height" is metres, clipped."""
-    channels = {
-        "one": np.ones(len(heights), dtype=np.float32),
-        "height": np.clip(heights, *HEIGHT_RANGE).astype(np.float32),
-    }
+    above the floor, of mean `colors` (M, 3) in -1..1 where there are any; see `INPUTS`."""
+    ones = np.ones(len(heights), dtype=np.float32)
+    channels = {"one": ones, "height": np.clip(heights, *HEIGHT_RANGE).astype(np.float32)}
+    if colors is None:
+        channels.update(dict.fromkeys(COLOUR_INPUTS, np.zeros_like(ones)))
+    else:
+        channels.update(zip(COLOUR_INPUTS, (*colors.T, ones), strict=True))
     return np.stack([channels[name] for name in names], axis=1)
+
+
+def mean_colors(
+    colors: npt.NDArray[np.generic], element: npt.NDArray[np.integer], elements: int
+) -> npt.NDArray[np.float32]:
+    """(elements, 3) float32 mean colour, -1..1, of the points of each element.
+
+    Args:
+        colors: (N, 3) 0..255, sRGB.
+        element: (N,) element of each point; every element has one.
+    """
+    count = np.bincount(element, minlength=elements)
+    sums = [np.bincount(element, column, minlength=elements) for column in colors.T]
+    return np.stack([(total / count / 127.5 - 1).astype(np.float32) for total in sums], axis=1)
 
 
 def choose_device(device: str) -> torch.device:

@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--voxel-size", type=float, default=0.08, help="metres")
+    parser.add_argument("--no-colours", action="store_true", help="a student of geometry alone")
     parser.add_argument("--text-encoder", default="minilm-l6-v2")
     parser.add_argument("--weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("--prompt", default="{}", help="template the words are put into")
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sas_ros.language.encoder import load_encoder
     from sas_ros.student.bundle import StudentBundle
+    from sas_ros.student.inputs import INPUTS
     from sas_ros.student.locate import find_student
     from sas_ros.student.minkunet import MinkUNetConfig, count_parameters
     from sas_training.distill.dataset import LabelledScans, SampleConfig
@@ -63,7 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or arguments.output.stem
     encoder = load_encoder(arguments.text_encoder, weights=arguments.weights)
     words = WordBank(labels, encoder, arguments.prompt)
-    samples = SampleConfig(voxel_size=arguments.voxel_size, scans_per_step=arguments.scans_per_step)
+    samples = SampleConfig(
+        voxel_size=arguments.voxel_size,
+        inputs=("one", "height") if arguments.no_colours else INPUTS,
+        scans_per_step=arguments.scans_per_step,
+    )
     scans = LabelledScans(
         arguments.data, labels, samples, steps=arguments.steps, seed=arguments.seed
     )

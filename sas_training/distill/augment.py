@@ -22,9 +22,13 @@ class AugmentConfig:
     scale: float = 0.12
     elastic: float = 0.10
     keep: tuple[float, float] = (0.3, 1.0)
+    sparse: float = 0.2  # share of samples that keep far fewer points: down to 5,000 a room
+    sparse_keep: tuple[float, float] = (0.08, 0.3)
     jitter: tuple[float, float] = (0.002, 0.012)
     floor_jitter: float = 0.05
     holes: int = 3
+    colourless: float = 0.3  # share of samples that lose their colours
+    repainted: float = 0.3  # share of objects that get another colour
 
 
 def crop_around(
@@ -62,12 +66,39 @@ def thin_out(
     points: Points, config: AugmentConfig, rng: np.random.Generator
 ) -> npt.NDArray[np.intp]:
     """Indices that survive random dropping and a few spherical holes."""
-    kept = rng.random(len(points)) < rng.uniform(*config.keep)
+    share = rng.uniform(*(config.sparse_keep if rng.random() < config.sparse else config.keep))
+    kept = rng.random(len(points)) < share
     for _ in range(rng.integers(config.holes + 1)):
         center = points[rng.integers(len(points))]
         kept &= ((points - center) ** 2).sum(axis=1) > rng.uniform(0.1, 0.4) ** 2
     indices = np.flatnonzero(kept)
     return indices if len(indices) else np.arange(min(1, len(points)))
+
+
+def recolour(
+    colors: npt.NDArray[np.uint8],
+    objects: npt.NDArray[np.integer],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float32]:
+    """(N, 3) float32 colours, 0..255, under another light and with some objects repainted.
+
+    Args:
+        colors: (N, 3) sRGB.
+        objects: (N,) what each point belongs to: those of one number are painted alike.
+    """
+    _, owner = np.unique(objects, return_inverse=True)
+    count = int(owner.max(initial=0)) + 1
+    paint = np.exp(rng.normal(0, 0.5, (count, 1)) + rng.normal(0, 0.2, (count, 3)))
+    paint[rng.random(count) >= config.repainted] = 1.0
+    values = colors.astype(np.float32) / 255
+    values *= paint.astype(np.float32)[owner.reshape(-1)]
+    grey = values.mean(axis=1, keepdims=True)
+    values = grey + rng.uniform(0.2, 1.3) * (values - grey)
+    light = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)
+    values = np.clip(values * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.2)))
+    values += rng.normal(0, rng.uniform(0.0, 0.06), values.shape)
+    return np.asarray(255 * np.clip(values, 0, 1), dtype=np.float32)
 
 
 def elastic_offsets(

@@ -19,13 +19,13 @@ from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.matching import KnownPhrases, LabelledElements, calibrate, query_quality
-from sas_ros.observation import Cloud, Up
+from sas_ros.observation import Up
 from sas_ros.query import MIN_POINTS, TextQuery, answer
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.distill.dataset import voxel_labels
 from sas_training.distill.phrases import known_phrases
-from sas_training.evaluation.labelled import IGNORED, read_labelled
+from sas_training.evaluation.labelled import IGNORED, read_objects
 from sas_training.evaluation.labels import LabelSet
 from sas_training.evaluation.scoring import THERE_POINTS, evaluate, expand
 
@@ -97,11 +97,11 @@ def labelled_elements(segmenter: Segmenter, files: Sequence[Path]) -> LabelledEl
     features, labels, scenes = [], [], []
     voxels = 0
     for number, path in enumerate(files):
-        points, truth = read_labelled(path)
-        scene = segmenter.segment(Cloud(points), _up())
+        scan = read_objects(path)
+        scene = segmenter.segment(scan.cloud, _up())
         majority = voxel_labels(
             scene.element_of_point.astype(np.int64),
-            truth,
+            scan.labels,
             len(segmenter.bundle.vocabulary),
             len(scene.positions),
         )
@@ -145,8 +145,8 @@ def found_objects(
     there, absent = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     found, right = (np.zeros((*shape, len(SIZES)), np.bool_) for _ in range(2))
     for row, path in enumerate(files):
-        points, truth = read_labelled(path)
-        cloud = Cloud(points)
+        scan = read_objects(path)
+        cloud, truth = scan.cloud, scan.labels
         scene = segmenter.segment(cloud, _up())
         for word, name in enumerate(vocabulary.names):
             count = np.count_nonzero(truth == word)

@@ -13,11 +13,20 @@ import torch
 from torch.utils.data import Dataset
 
 from sas_ros.errors import SasError
-from sas_ros.student.inputs import FLOOR_PERCENTILE, input_features
+from sas_ros.student.inputs import FLOOR_PERCENTILE, INPUTS, input_features, mean_colors
 from sas_ros.voxels import voxelise
-from sas_training.distill.augment import AugmentConfig, crop_around, distort, thin_out
-from sas_training.evaluation.labelled import IGNORED, read_labelled
+from sas_training.distill.augment import (
+    AugmentConfig,
+    crop_around,
+    distort,
+    recolour,
+    thin_out,
+)
+from sas_training.distill.words import KINDS
+from sas_training.evaluation.labelled import IGNORED, AnnotatedScan, read_objects
 from sas_training.evaluation.labels import LabelSet
+
+_PLACES = {name: place for place, name in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class SampleConfig:
     """How scans become samples. Lengths in metres."""
 
     voxel_size: float = 0.08
-    inputs: tuple[str, ...] = ("one", "height")
+    inputs: tuple[str, ...] = INPUTS
     scans_per_step: int = 4
     crop: tuple[float, float] = (3.0, 4.5)
     whole: float = 0.2  # share of samples that are not cropped
@@ -35,11 +44,13 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """(M, 4) int32 voxel coordinates, (M, I) float32 inputs, (M,) int64 labels, 255 ignored."""
+    """(M, 4) int32 voxel coordinates, (M, I) float32 inputs, (M,) int64 labels, 255 ignored, (M,)
+    int64 `kinds`: places in `KINDS`, -1 unknown."""
 
     coordinates: torch.Tensor
     inputs: torch.Tensor
     labels: torch.Tensor
+    kinds: torch.Tensor
 
 
 def voxel_labels(
@@ -93,28 +104,34 @@ class LabelledScans(Dataset[Batch]):
             *(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
         )
 
-    def _sample(
-        self, rng: np.random.Generator, batch: int
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def _sample(self, rng: np.random.Generator, batch: int) -> tuple[npt.NDArray[Any], ...]:
         config = self._config
         single = bool(self._views) and rng.random() < config.views
         files = self._views if single else self._rooms
-        points, labels = read_labelled(files[rng.integers(len(files))])
+        scan = read_objects(files[rng.integers(len(files))])
+        points, labels, objects = scan.points, scan.labels, _objects(scan)
         points[:, 2] -= np.percentile(points[:, 2], FLOOR_PERCENTILE)
+        rows = np.arange(len(points))
         if not single and rng.random() >= config.whole:
             center = points[self._center(labels, rng)]
-            inside = crop_around(points, center, rng.uniform(*config.crop))
-            points, labels = points[inside] - [center[0], center[1], 0], labels[inside]
-        kept = thin_out(points, config.augment, rng)
-        points, labels = points[kept], labels[kept]
+            rows = crop_around(points, center, rng.uniform(*config.crop))
+            points -= [center[0], center[1], 0]
+        rows = rows[thin_out(points[rows], config.augment, rng)]
+        points, labels, objects = points[rows], labels[rows], objects[rows]
         points = distort(points.astype(np.float32), config.augment, rng)
         origin = (*rng.uniform(0, config.voxel_size, size=2), 0.0)
         grid = voxelise(points, config.voxel_size, origin=origin, batch=batch)
         heights = (grid.coordinates[:, 3] + 0.5) * config.voxel_size
+        colors = None
+        if scan.colors is not None and rng.random() >= config.augment.colourless:
+            painted = recolour(scan.colors[rows], objects, config.augment, rng)
+            colors = mean_colors(painted, grid.inverse, len(heights))
+        majority = voxel_labels(grid.inverse, labels, self._classes, len(heights))
         return (
             grid.coordinates,
-            input_features(config.inputs, heights),
-            voxel_labels(grid.inverse, labels, self._classes, len(grid.coordinates)),
+            input_features(config.inputs, heights, colors),
+            majority,
+            voxel_kinds(grid.inverse, labels, _kinds(scan)[rows], majority),
         )
 
     def _center(self, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> int:
@@ -123,3 +140,31 @@ class LabelledScans(Dataset[Batch]):
         if not present:
             return int(rng.integers(len(labels)))
         return int(rng.choice(np.flatnonzero(labels == rng.choice(present))))
+
+
+def voxel_kinds(
+    inverse: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    kinds: npt.NDArray[np.int64],
+    majority: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """(voxels,) the kind of one point of each voxel that has the voxel's `majority` label."""
+    result = np.full(len(majority), -1, dtype=np.int64)
+    speaks = np.flatnonzero(labels == majority[inverse])
+    result[inverse[speaks]] = kinds[speaks]
+    return result
+
+
+def _objects(scan: AnnotatedScan) -> npt.NDArray[np.int64]:
+    """(N,) a number for everything that is painted alike: an object, or what has a class."""
+    instances = 0 if scan.instances is None else scan.instances
+    return np.asarray(instances * 256 + scan.labels, dtype=np.int64)
+
+
+def _kinds(scan: AnnotatedScan) -> npt.NDArray[np.int64]:
+    """(N,) place in `KINDS` of the finer name of each point, -1 where it has none."""
+    if scan.instances is None or not scan.names:
+        return np.full(len(scan.points), -1, dtype=np.int64)
+    table = np.array([_PLACES.get(name, -1) for name in scan.names], dtype=np.int64)
+    known = (scan.instances >= 0) & (scan.instances < len(table))
+    return np.where(known, table[np.where(known, scan.instances, 0)], -1)

@@ -21,7 +21,8 @@ from sas_ros.student.inputs import choose_device
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.distill.dataset import Batch, LabelledScans
 from sas_training.distill.losses import scaled_cosine_logits
-from sas_training.distill.words import WordBank
+from sas_training.distill.words import AskedWords, WordBank
+from sas_training.evaluation.labelled import IGNORED
 
 CHECKPOINT = "checkpoint.pt"
 TINY_PLANES = (24, 32, 64, 128, 96, 64, 32, 32)
@@ -38,6 +39,8 @@ class TrainConfig:
     scale: float = 30.0  # logit scale of the cosine cross-entropy
     ema: float = 0.998
     class_weight_power: float = 0.5  # weights are frequency to the minus this
+    finer: float = 0.5  # share of steps that ask for finer names than the classes
+    clutter_weight: float = 0.5  # of things without a class, where a step names them
     seed: int = 0
     device: str = "auto"
     workers: int = 1
@@ -135,18 +138,23 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         config = self._config
         self.network.train()
-        labels = batch.labels.to(self._device)
-        known = torch.nonzero(labels != 255).squeeze(1)
         self._counts += torch.bincount(
-            batch.labels[batch.labels != 255], minlength=len(self._counts)
+            batch.labels[batch.labels != IGNORED], minlength=len(self._counts)
         )
         rng = np.random.default_rng((config.seed, 1, self.step))
-        texts = torch.from_numpy(self._words.draw(rng)).to(self._device)
+        asked = self._words.ask(rng, finer=bool(rng.random() < config.finer))
+        targets, weights = self._targets(batch, asked)
+        known = torch.nonzero(targets >= 0).squeeze(1)
         manager = CoordinateManager(batch.coordinates.to(self._device))
         trunk = self.network.trunk(SparseTensor(batch.inputs.to(self._device), manager)).features
-        kernel = self.network.final.kernel
-        logits = scaled_cosine_logits(trunk[known], kernel, texts, config.scale)
-        loss = nn.functional.cross_entropy(logits, labels[known], weight=self._class_weights())
+        texts = torch.from_numpy(asked.texts).to(self._device)
+        rows = known.to(self._device)
+        logits = scaled_cosine_logits(trunk[rows], self.network.final.kernel, texts, config.scale)
+        losses = nn.functional.cross_entropy(
+            logits, targets[known].to(self._device), reduction="none"
+        )
+        weight = weights[known].to(self._device)
+        loss = (losses * weight).sum() / weight.sum().clamp_min(1e-12)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -158,11 +166,20 @@ class Trainer:
             raise SasError(f"The loss became {value} at step {self.step}; lower the learning rate.")
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
 
+    def _targets(self, batch: Batch, asked: AskedWords) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M,) row of `asked.texts` each voxel belongs to, -1 for none, and (M,) its weight."""
+        by_class = torch.from_numpy(np.append(asked.row_of_class, -1))  # the last is ignored
+        by_kind = torch.from_numpy(np.append(asked.row_of_kind, -1))  # so is an unknown kind
+        labels = batch.labels.clamp_max(len(asked.row_of_class))
+        named = by_kind[batch.kinds]
+        weights = torch.cat([self._class_weights(), torch.tensor([self._config.clutter_weight])])
+        return torch.where(named >= 0, named, by_class[labels]), weights[labels]
+
     def _class_weights(self) -> torch.Tensor:
+        """(K,) float32: rare classes weigh more; on average over all voxels 1."""
         frequency = self._counts / self._counts.sum()
         weights = frequency.clamp_min(1e-4) ** -self._config.class_weight_power
-        weights = weights / (weights * frequency).sum()
-        return weights.float().to(self._device)
+        return (weights / (weights * frequency).sum()).float()
 
     def _rate(self, step: int) -> float:
         config = self._config

@@ -62,7 +62,7 @@ def score_instances(
         scan = read_objects(path, LABEL_SETS[labels])
         if scan.instances is None:
             raise SasError(f"{path} says no instances: which points are one object is not known.")
-        cloud = Cloud(scan.points)
+        cloud = scan.cloud
         scene = segmenter.segment(cloud, up)
         if true_labels:
             elements = _commonest(scene, scan.labels, to_class)

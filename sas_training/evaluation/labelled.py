@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_ros.observation import Cloud
 from sas_training.evaluation.labels import SCANNET20, LabelSet
 
 IGNORED = 255
@@ -32,11 +33,20 @@ class AnnotatedScan:
         points: (N, 3) float32 metres, z up.
         labels: (N,) int64 class ids, 255 = ignored.
         instances: (N,) int64 object ids, 0 = no object; None where the file has none.
+        colors: (N, 3) uint8 RGB; None where the file has none.
+        names: what each object is called, by its id; empty where the file does not say.
     """
 
     points: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
-    instances: npt.NDArray[np.int64] | None
+    instances: npt.NDArray[np.int64] | None = None
+    colors: npt.NDArray[np.uint8] | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def cloud(self) -> Cloud:
+        """The scan as a robot would see it: points and colours."""
+        return Cloud(self.points, colors=self.colors)
 
 
 def read_labelled(
@@ -61,18 +71,20 @@ def read_objects(path: Path, labels: LabelSet = SCANNET20) -> AnnotatedScan:
         with np.load(path, allow_pickle=False) as file:
             points, given = file["points"], file["labels"].reshape(-1)
             instances = file["instances"].reshape(-1) if "instances" in file else None
+            colors = file["colors"] if "colors" in file else None
+            names = tuple(str(name) for name in file["names"]) if "names" in file else ()
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise SasError(
             f"{path} is no labelled scan: it must be an .npz with the arrays points (N, 3) and "
             f"labels (N,) ({error})."
         ) from error
-    return _checked(path, points, given, instances)
+    return _checked(path, points, given, instances, colors, names)
 
 
 def _read_scannet(
     path: Path, labels: LabelSet
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Points, class ids of `labels` and instance ids, as they are stored."""
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+    """Points, class ids of `labels`, instance ids and colours, as they are stored."""
     if not labels.nyu40_ids:
         raise SasError(f"{path} has NYU40 classes, which the label set {labels.name!r} has not.")
     stem = str(path).removesuffix(SCANNET_VERTICES)
@@ -85,7 +97,8 @@ def _read_scannet(
             instances = np.load(instance_file, allow_pickle=False).reshape(-1)
         known = [labels.from_nyu40(number) for number in range(256)]
         ids = np.array(known)[np.clip(nyu40, 0, 255)]  # 0 and 255 are no class of NYU40
-        return vertices[:, :3], ids, instances
+        colors = vertices[:, 3:6] if vertices.shape[1] >= 6 else None
+        return vertices[:, :3], ids, instances, colors
     except (OSError, ValueError, TypeError, IndexError, EOFError, AttributeError) as error:
         raise SasError(
             f"{path} is no ScanNet room: beside the vertices (N, 3 or more) there must be NYU40 "
@@ -98,6 +111,8 @@ def _checked(
     points: npt.NDArray[Any],
     labels: npt.NDArray[Any],
     instances: npt.NDArray[Any] | None,
+    colors: npt.NDArray[Any] | None,
+    names: tuple[str, ...] = (),
 ) -> AnnotatedScan:
     if points.ndim != 2 or points.shape[1] != 3 or len(points) != len(labels):
         raise SasError(f"{path} has points {points.shape} but {len(labels)} labels.")
@@ -112,6 +127,13 @@ def _checked(
             f"{path} must hold one whole-number instance id a point, not {len(instances)} "
             f"{instances.dtype} for {len(labels)} points."
         )
+    if colors is not None and (
+        colors.dtype.kind not in "fiu" or colors.shape != points.shape or _out_of_range(colors)
+    ):
+        raise SasError(
+            f"{path} must hold colours of shape {points.shape} from 0 to 255, not {colors.dtype} "
+            f"of shape {colors.shape}."
+        )
     if not np.isfinite(points).all(axis=1).any():
         raise SasError(f"{path} holds no finite point.")
     known = np.where(np.isfinite(labels), labels, IGNORED)
@@ -119,4 +141,10 @@ def _checked(
         points=points.astype(np.float32),
         labels=known.astype(np.int64),
         instances=None if instances is None else instances.astype(np.int64),
+        colors=None if colors is None else colors.astype(np.uint8),
+        names=names,
     )
+
+
+def _out_of_range(colors: npt.NDArray[Any]) -> bool:
+    return not bool(((colors >= 0) & (colors <= 255)).all())  # NaN is out of range too

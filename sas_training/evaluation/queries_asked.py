@@ -26,11 +26,11 @@ import numpy.typing as npt
 from sas_ros.errors import SasError
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.language.prompts import apply_prompt
-from sas_ros.observation import Cloud, Up
+from sas_ros.observation import Up
 from sas_ros.query import MAX_INSTANCES, MIN_POINTS, QueryAnswer, TextQuery, answer
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
-from sas_training.evaluation.labelled import IGNORED, read_labelled
+from sas_training.evaluation.labelled import IGNORED, read_objects
 from sas_training.evaluation.labels import LabelSet
 from sas_training.evaluation.queries import Question
 from sas_training.evaluation.scoring import THERE_POINTS
@@ -174,8 +174,8 @@ def ask(
     bundle = segmenter.bundle
     tallies = tuple(Tally() for _ in questions)
     for path in files:
-        points, truth = read_labelled(path)
-        cloud = Cloud(points)
+        scan = read_objects(path)
+        cloud, truth = scan.cloud, scan.labels
         scene = segmenter.segment(cloud, up)
         for question, embedding, tally in zip(questions, embeddings, tallies, strict=True):
             wanted = np.isin(truth, list(question.classes))

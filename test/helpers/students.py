@@ -19,9 +19,14 @@ def untrained_student(*, dim: int = 16, seed: int = 0, name: str = "untrained") 
 
 
 def student_of(
-    config: MinkUNetConfig, *, seed: int = 0, name: str = "untrained", voxel_size: float = 0.08
+    config: MinkUNetConfig,
+    *,
+    seed: int = 0,
+    name: str = "untrained",
+    voxel_size: float = 0.08,
+    inputs: tuple[str, ...] = ("one", "height"),
 ) -> StudentBundle:
-    """The same of any network that takes the inputs one and height."""
+    """The same of any network that takes these inputs."""
     torch.manual_seed(seed)
     network = MinkUNet(config)
     dim = config.out_channels
@@ -37,7 +42,7 @@ def student_of(
         name=name,
         architecture=config.to_dict(),
         weights=network.state_dict(),
-        inputs=("one", "height"),
+        inputs=inputs,
         voxel_size=voxel_size,
         text_encoder="none",
         prompt="{}",

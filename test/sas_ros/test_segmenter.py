@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from students import untrained_student
+from students import student_of, untrained_student
 
 from sas_ros.errors import SasError
 from sas_ros.memory import pass_bytes
 from sas_ros.observation import Cloud, Observation, SourceHeader, Up
 from sas_ros.segmenter import Segmenter, symmetric_view
 from sas_ros.student.bundle import StudentBundle
+from sas_ros.student.inputs import INPUTS, input_features, mean_colors
+from sas_ros.student.minkunet import MinkUNetConfig
 
 Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
 
@@ -50,6 +52,50 @@ def test_features_are_unit_and_positions_are_near_their_points(segmenter: Segmen
     distance = np.abs(scene.positions[scene.element_of_point] - points).max(axis=1)
     assert distance.max() <= 0.08 * np.sqrt(2) / 2 + 1e-3  # the grid may be turned about z
     assert scene.header == header
+
+
+@pytest.fixture(scope="module")
+def colourful() -> Segmenter:
+    config = MinkUNetConfig(len(INPUTS), 16, 8, (8,) * 8, (1,) * 8)
+    return Segmenter(student_of(config, inputs=INPUTS), device="cpu")
+
+
+def test_mean_colours_are_those_of_the_points() -> None:
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (50, 3)).astype(np.uint8)
+    element = np.append(np.arange(7), rng.integers(0, 7, 43))
+    means = mean_colors(colors, element, 7)
+    for number in range(7):
+        expected = colors[element == number].astype(np.float64).mean(axis=0) / 127.5 - 1
+        np.testing.assert_allclose(means[number], expected, atol=1e-6)
+    inputs = input_features(INPUTS, np.zeros(7), means)
+    np.testing.assert_array_equal(inputs[:, 2:5], means)
+    assert (inputs[:, 5] == 1).all()
+    assert not input_features(INPUTS, np.zeros(7))[:, 1:].any()
+
+
+def test_a_student_that_sees_colours_works_without_them(colourful: Segmenter) -> None:
+    points = small_room()
+    rng = np.random.default_rng(1)
+    colors = rng.integers(0, 256, points.shape).astype(np.uint8)
+    plain = colourful.segment(Cloud(points), Z_UP).features
+    painted = colourful.segment(Cloud(points, colors=colors), Z_UP).features
+    assert torch.isfinite(plain).all() and plain.shape == painted.shape
+    assert float((plain * painted).sum(dim=1).mean()) < 0.999
+    # A miss keeps its place and its colour counts for nothing.
+    rows = np.array([0, 40, len(points)])
+    holes = np.insert(points, rows, np.nan, axis=0)
+    shades = np.insert(colors, rows, 255, axis=0)
+    again = colourful.segment(Cloud(holes, colors=shades), Z_UP).features
+    torch.testing.assert_close(again, painted)
+
+
+def test_a_student_of_geometry_does_not_look_at_colours(segmenter: Segmenter) -> None:
+    points = small_room()
+    colors = np.random.default_rng(1).integers(0, 256, points.shape).astype(np.uint8)
+    plain = segmenter.segment(Cloud(points), Z_UP).features
+    painted = segmenter.segment(Cloud(points, colors=colors), Z_UP).features
+    torch.testing.assert_close(plain, painted, rtol=0, atol=0)
 
 
 def test_misses_keep_their_place(segmenter: Segmenter) -> None:
