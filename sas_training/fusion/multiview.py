@@ -8,6 +8,7 @@ go from a feature map to the sums through small buffers that stay in cache.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from sas_ros.errors import SasError
+from sas_ros.sparse.parallel import for_each
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import Places, ProjectionSettings, View, problem_of, seen
 
@@ -195,6 +197,19 @@ def _walk(
                 one.add(found, view, index, pixels)
 
 
+class _Buffers(threading.local):
+    """Room for rows on their way, one of each kind a thread."""
+
+    def __init__(self) -> None:
+        self.kept: dict[torch.dtype, torch.Tensor] = {}
+
+    def get(self, shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+        """A tensor of `shape`, the same at every call, with the type and device of `like`."""
+        if like.dtype not in self.kept:
+            self.kept[like.dtype] = like.new_empty(shape)
+        return self.kept[like.dtype]
+
+
 class _Sum:
     """Sums and numbers of views of one teacher for a block of points."""
 
@@ -204,8 +219,7 @@ class _Sum:
         self.counts = torch.zeros(count, dtype=torch.int32, device=device)
         room = _BUFFER_BYTES if device.type == "cpu" else 64 * _BUFFER_BYTES
         self.step = max(64, room // (4 * source.channels))
-        self.rows: torch.Tensor | None = None
-        self.wide = torch.empty((self.step, source.channels), device=device)
+        self.buffers = _Buffers()
 
     def add(
         self, found: PixelFeatures, view: View, index: torch.Tensor, pixels: torch.Tensor
@@ -227,14 +241,23 @@ class _Sum:
             told = found.valid.to(pixels.device).reshape(-1)[pixels].bool()
             index, pixels = index[told], pixels[told]
         table = found.features.to(pixels.device).reshape(-1, self.source.channels).contiguous()
-        if self.rows is None or self.rows.dtype != table.dtype:
-            self.rows = torch.empty_like(self.wide, dtype=table.dtype)
-        for start in range(0, len(index), self.step):
+
+        def add_part(start: int) -> None:
             part = index[start : start + self.step]
-            rows, wide = self.rows[: len(part)], self.wide[: len(part)]
+            shape = (self.step, self.source.channels)
+            rows = self.buffers.get(shape, table)[: len(part)]
+            wide = self.buffers.get(shape, self.sums)[: len(part)]
             torch.index_select(table, 0, pixels[start : start + self.step], out=rows)
-            # No row is there twice, so the order of additions is fixed on every device.
+            # No row is there twice, so neither the order of additions nor that of the parts on
+            # several threads changes a sum.
             self.sums.index_add_(0, part, wide.copy_(rows))
+
+        starts = range(0, len(index), self.step)
+        if self.sums.device.type == "cpu":
+            for_each(starts, add_part)
+        else:
+            for start in starts:
+                add_part(start)
         self.counts[index] += 1
 
     def means(self) -> npt.NDArray[np.float16]:
@@ -243,7 +266,7 @@ class _Sum:
         result = torch.empty((len(index), self.source.channels), dtype=torch.float16)
         for start in range(0, len(index), self.step):
             part = index[start : start + self.step]
-            mean = self.wide[: len(part)]
+            mean = self.buffers.get((self.step, self.source.channels), self.sums)[: len(part)]
             torch.index_select(self.sums, 0, part, out=mean)
             mean /= self.counts[part, None]
             least, most = torch.aminmax(mean)

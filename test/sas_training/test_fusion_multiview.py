@@ -184,6 +184,27 @@ def test_a_teacher_is_not_asked_about_views_that_show_nothing() -> None:
     assert not result.features["a"].mask.any()
 
 
+def test_threads_change_no_bit() -> None:
+    rng = np.random.default_rng(4)
+    width = 1024  # 512 rows fill a buffer
+    points = rng.normal(0, 1.5, (6000, 3))
+    views = [make_view(rng, depth=False) for _ in range(4)]
+    maps = [
+        PixelFeatures(torch.from_numpy(rng.normal(size=(HEIGHT, WIDTH, width))).half())
+        for _ in views
+    ]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            result = fuse_views(points, views, [source("a", maps, width)], FREE)
+            found.append(result.features["a"].features)
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0]) > 600
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
 def test_what_a_teacher_has_nothing_for_is_counted() -> None:
     maps = [ones(), None]
     result = fuse_views(
