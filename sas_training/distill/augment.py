@@ -76,6 +76,7 @@ def thin_out(
 
 
 def recolour(
+    points: Points,
     colors: npt.NDArray[np.uint8],
     objects: npt.NDArray[np.integer],
     config: AugmentConfig,
@@ -84,6 +85,7 @@ def recolour(
     """(N, 3) float32 colours, 0..255, under another light and with some objects repainted.
 
     Args:
+        points: (N, 3) metres: real rooms are glaring near a lamp and nearly black two metres away.
         colors: (N, 3) sRGB.
         objects: (N,) what each point belongs to: those of one number are painted alike.
     """
@@ -96,6 +98,8 @@ def recolour(
     grey = values.mean(axis=1, keepdims=True)
     values = grey + rng.uniform(0.2, 1.3) * (values - grey)
     light = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)
+    lamps = elastic_offsets(points, 1.5, rng.uniform(0, 0.7), rng)
+    values *= np.exp(lamps[:, :1] + 0.15 * (lamps - lamps[:, :1]))
     values = np.clip(values * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.2)))
     values += rng.normal(0, rng.uniform(0.0, 0.06), values.shape)
     return np.asarray(255 * np.clip(values, 0, 1), dtype=np.float32)

@@ -124,7 +124,7 @@ class LabelledScans(Dataset[Batch]):
         heights = (grid.coordinates[:, 3] + 0.5) * config.voxel_size
         colors = None
         if scan.colors is not None and rng.random() >= config.augment.colourless:
-            painted = recolour(scan.colors[rows], objects, config.augment, rng)
+            painted = recolour(points, scan.colors[rows], objects, config.augment, rng)
             colors = mean_colors(painted, grid.inverse, len(heights))
         majority = voxel_labels(grid.inverse, labels, self._classes, len(heights))
         return (

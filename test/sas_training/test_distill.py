@@ -135,11 +135,12 @@ def test_repainting_keeps_the_shades_of_an_object_and_what_lies_in_range() -> No
     rng = np.random.default_rng(0)
     colors = rng.integers(40, 200, (600, 3)).astype(np.uint8)
     objects = np.repeat([3, 3 + 256, 255], 200)
+    points = np.zeros((600, 3), np.float32)  # one place, one light
     calm = AugmentConfig(repainted=0.0)
     wild = AugmentConfig(repainted=1.0)
     for seed in range(4):
-        same = recolour(colors, objects, calm, np.random.default_rng(seed))
-        other = recolour(colors, objects, wild, np.random.default_rng(seed))
+        same = recolour(points, colors, objects, calm, np.random.default_rng(seed))
+        other = recolour(points, colors, objects, wild, np.random.default_rng(seed))
         assert same.shape == (600, 3) and same.dtype == np.float32
         assert same.min() >= 0 and same.max() <= 255
         brightness = [values.mean(axis=1) for values in (colors, same)]
