@@ -22,8 +22,8 @@ class AugmentConfig:
     scale: float = 0.12
     elastic: float = 0.10
     keep: tuple[float, float] = (0.3, 1.0)
-    sparse: float = 0.2  # share of samples that keep far fewer points: down to 5,000 a room
-    sparse_keep: tuple[float, float] = (0.08, 0.3)
+    sparse: float = 0.12  # share of samples that keep far fewer points: down to 5,000 a room
+    sparse_keep: tuple[float, float] = (0.08, 0.4)
     jitter: tuple[float, float] = (0.002, 0.012)
     floor_jitter: float = 0.05
     holes: int = 3
