@@ -19,6 +19,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--frames", type=whole_number(0), default=0, help="RGB-D frames of each room (0)"
     )
+    make.add_argument(
+        "--motion-blur",
+        type=whole_number(0),
+        default=0,
+        metavar="PIXELS",
+        help="longest streak of the frames (0: none)",
+    )
+    make.add_argument(
+        "--lidar", type=whole_number(0), default=0, help="LiDAR scans of each room (0)"
+    )
     make.set_defaults(act=_make)
     show = actions.add_parser("show", help="draw a contact sheet of rooms in class colours")
     show.add_argument(
@@ -57,7 +67,13 @@ def _make(arguments: argparse.Namespace) -> int:
     from sas_training.scenes.procedural.dataset import write_dataset
 
     write_dataset(
-        arguments.output, arguments.rooms, arguments.seed, arguments.workers, arguments.frames
+        arguments.output,
+        arguments.rooms,
+        arguments.seed,
+        arguments.workers,
+        frames=arguments.frames,
+        lidar=arguments.lidar,
+        blur=arguments.motion_blur,
     )
     return 0
 

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from sas_training.evaluation.labels import SCANNET20
-from sas_training.scenes.procedural import Room, catalogue, make_room, model
+from sas_training.scenes.procedural import (
+    Room,
+    catalogue,
+    clutter,
+    make_room,
+    model,
+    openings,
+)
 from sas_training.scenes.procedural.placing import Placer
-from sas_training.scenes.procedural.plan import overlaps
+from sas_training.scenes.procedural.plan import draw_plan, overlaps
 from sas_training.scenes.procedural.rooms import ROOM_TYPES
 
 
@@ -152,3 +159,58 @@ def test_small_things_lie_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     for number, (surface, rect) in enumerate(lying):
         for other, beside in lying[:number]:
             assert surface != other or not overlaps(rect, beside, 0.005)
+
+
+def test_colour_does_not_give_wooden_things_away() -> None:
+    kinds = ("desk", "table", "cabinet", "bookshelf", "wardrobe")
+    rng = np.random.default_rng(0)
+    colors = np.array([[catalogue.make(kind, rng).color for _ in range(60)] for kind in kinds])
+    rows, truth = colors.reshape(-1, 3).astype(float), np.repeat(np.arange(len(kinds)), 60)
+    away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    np.fill_diagonal(away, np.inf)
+    guessed = truth[away.argmin(1)]
+    assert np.mean(guessed == truth) < 0.33  # chance is 0.2
+    assert colors.reshape(-1, 3).std(0).min() > 40
+
+
+def test_most_doors_are_shut_in_their_frames() -> None:
+    rng = np.random.default_rng(1)
+    reach = []
+    for _ in range(200):
+        door = openings.door(rng, 0.9, 2.0, 0.15)
+        y = np.concatenate([part.mesh.vertices[:, 1] for part in door.parts])
+        reach.append(float(np.abs(y).max()))
+        assert {part.label for part in door.parts} == {model.DOOR}
+    shut = np.mean(np.array(reach) < 0.22)
+    assert 0.6 < shut < 0.85 and max(reach) > 0.6
+
+
+def test_walls_have_steps_that_are_walls(rooms: list[Room]) -> None:
+    steps = 0
+    for room in rooms:
+        for thing in room.objects:
+            low, high = thing.bounds
+            thin = np.sort((high - low)[:2])[0] < 0.5
+            steps += int(thing.name == "wall" and thing.label == model.WALL and thin)
+            assert thing.name != "wall" or thing.instance == 0
+    assert steps > 2 * len(rooms)
+
+
+def test_hotel_rooms_have_beds_and_mostly_curtains() -> None:
+    made = [make_room(np.random.default_rng([6, k]), "hotel") for k in range(6)]
+    labels = [{thing.label for thing in room.objects} for room in made]
+    assert all(model.BED in there for there in labels)
+    assert sum(model.CURTAIN in there for there in labels) >= 4
+
+
+def test_what_lies_on_a_table_is_sometimes_part_of_it() -> None:
+    rng = np.random.default_rng(0)
+    plan = draw_plan(rng, "dining", (4.0, 4.0), ())
+    placer = Placer(rng, plan)
+    table = placer.put(catalogue.make("table", rng), 0.0, 0.0, 0.0, 0.0)
+    own = {thing.instance for thing in placer.objects if thing.label == model.TABLE}
+    assert table.instance in own and len(own) == 1
+    before = len(placer.objects)
+    placer.put(clutter.bowl(rng), 0.0, 0.0, 0.75, 0.0, solid=False, host=table)
+    for thing in placer.objects[before:]:
+        assert (thing.label, thing.instance, thing.name) == (model.TABLE, table.instance, "table")

@@ -23,6 +23,7 @@ from sas_training.scenes.procedural.dataset import read_scan, room_path, write_d
 from sas_training.scenes.procedural.model import FLOOR, TABLE, WALL
 from sas_training.scenes.procedural.primitives import box
 from sas_training.scenes.procedural.rays import pose_at
+from sas_training.scenes.procedural.shading import Shading
 
 
 def _box_room() -> Room:
@@ -107,6 +108,42 @@ def test_scans_of_a_furnished_room_are_valid_and_repeatable() -> None:
     assert scans[0].labels.tobytes() == scans[1].labels.tobytes()
     view = view_room(room, np.random.default_rng(2), rays=rays)
     _check(view, 20_000)
+
+
+def test_colours_come_from_materials_and_light() -> None:
+    room = make_room(np.random.default_rng(8), "bedroom")
+    rays = RoomRays(room)
+    shading = Shading(rays, np.random.default_rng(3))
+    scans = [
+        scan_room(room, np.random.default_rng(1), rays=rays, shading=shading) for _ in range(2)
+    ]
+    assert scans[0].colors.tobytes() == scans[1].colors.tobytes()
+    colors, scan = scans[0].colors.astype(float), scans[0]
+    assert 30 < colors.mean() < 225 and colors.std() > 15
+    # One thing is not one colour: light falls off and textures vary; another room has others.
+    wall = colors[scan.labels == WALL]
+    assert wall.std(0).min() > 4
+    repainted = Shading(rays, np.random.default_rng(4))
+    other = scan_room(room, np.random.default_rng(1), rays=rays, shading=repainted)
+    assert np.array_equal(other.labels, scan.labels) and np.array_equal(other.points, scan.points)
+    assert not np.array_equal(other.colors, scan.colors)
+
+
+def test_fused_colours_have_less_grain_than_those_of_a_view() -> None:
+    rays = RoomRays(_box_room(), "numpy")
+    shading = Shading(rays, np.random.default_rng(0))
+    pose = pose_at(np.array([-1.5, 0.0, 1.5]), 0.0, -0.4)
+    hits = rays.look(pose[None], 96, 72, 1.0)
+    rows = np.flatnonzero(hits.thing >= 0)
+    image = np.flatnonzero(np.diff(hits.thing[rows]) == 0)
+
+    def grain(colors: np.ndarray) -> float:
+        steps = np.diff(colors.astype(float), axis=0)[image]
+        return float(np.median(np.abs(steps)))
+
+    fused = [shading.fused_colors(hits, rows, np.random.default_rng(k)) for k in range(6)]
+    single = [shading.view_colors(hits, rows, np.random.default_rng(k)) for k in range(6)]
+    assert np.mean([grain(c) for c in fused]) < 0.8 * np.mean([grain(c) for c in single])
 
 
 def test_dataset_is_resumable_and_independent_of_the_workers(tmp_path: Path) -> None:

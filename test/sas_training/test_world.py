@@ -89,7 +89,7 @@ def test_smoothing_makes_planes_flat_and_moves_nothing_far() -> None:
     moved = smoothed(points, rng, 0.7)
     assert moved.dtype == np.float32
     assert np.std(moved[:, 2]) < 0.5 * np.std(points[:, 2])
-    assert np.linalg.norm(moved - points, axis=1).max() < 0.016
+    assert np.linalg.norm(moved - points, axis=1).max() < 0.021
     assert np.abs(moved[:, :2] - points[:, :2]).mean() < 0.001
 
 
@@ -177,6 +177,8 @@ def test_generated_rooms_resemble_real_ones(tmp_path: Path) -> None:
     write_dataset(tmp_path, 12, seed=31, workers=1)
     real = [folder / f"{name}_vert.npy" for name in ("scene0000_00", "scene0006_00")]
     gap = compare(scans_in([tmp_path]), real)["gap"]
-    assert abs(gap["walls + floor"]) < 0.16
+    assert abs(gap["walls + floor"]) < 0.13
+    assert abs(gap["class curtain"]) < 0.07 and abs(gap["class table"]) < 0.03
+    assert abs(gap["plan area m2"]) < 13
     assert abs(gap["height above 2.0 m"]) < 0.07
     assert abs(gap["neighbour distance cm"]) < 1.2

@@ -16,11 +16,14 @@ from sas_training.scenes.procedural.frames import (
     HEIGHT,
     WIDTH,
     Studio,
+    blurred,
+    draw_streak,
     frame_path,
     read_frame,
     shoot_room,
 )
 from sas_training.scenes.procedural.light import Light
+from sas_training.scenes.procedural.manifest import WORLD_VERSION, read_manifest
 from sas_training.scenes.procedural.materials import MATERIALS, Surfaces
 from sas_training.scenes.procedural.model import FLOOR, TABLE, WALL
 from sas_training.scenes.procedural.primitives import box
@@ -93,17 +96,25 @@ def test_colours_are_neither_black_nor_blown_out_and_differ_by_material() -> Non
         assert paint.min() > 0 and paint.max() < 1
 
 
-def test_frames_are_added_without_touching_the_rooms(tmp_path: Path) -> None:
+def test_frames_and_their_blur_leave_the_rest_as_it_is(tmp_path: Path) -> None:
     assert write_dataset(tmp_path / "a", 1, seed=3, workers=1) == 1
     before = room_path(tmp_path / "a", 0).read_bytes()
-    assert main(["world", "make", "-o", str(tmp_path / "a"), "--rooms", "1", "--seed", "3",
-                 "--workers", "1", "--frames", "2"]) == 0  # fmt: skip
+    make = ["world", "make", "--rooms", "1", "--seed", "3", "--workers", "1", "--frames"]
+    assert main([*make, "2", "-o", str(tmp_path / "a")]) == 0
     assert room_path(tmp_path / "a", 0).read_bytes() == before
     assert write_dataset(tmp_path / "a", 1, seed=3, workers=1, frames=2) == 0
-    assert write_dataset(tmp_path / "b", 1, seed=3, workers=1, frames=1) == 1
-    first = frame_path(tmp_path / "b", 0, 0)
-    assert first.read_bytes() == frame_path(tmp_path / "a", 0, 0).read_bytes()
+    assert main([*make, "1", "-o", str(tmp_path / "b"), "--motion-blur", "12"]) == 0
     assert room_path(tmp_path / "b", 0).read_bytes() == before
+    assert read_manifest(tmp_path / "b") == {"world": WORLD_VERSION, "seed": 3, "blur": 12}
+    first = frame_path(tmp_path / "b", 0, 0)
+    still, moved = (read_frame(frame_path(tmp_path / name, 0, 0)) for name in "ab")
+    assert np.array_equal(moved.depth, still.depth) and np.array_equal(moved.labels, still.labels)
+    assert np.array_equal(moved.pose, still.pose)
+    assert not np.array_equal(moved.color, still.color)
+    with pytest.raises(SasError, match="streaks of at most 12 pixels, not 0"):
+        write_dataset(tmp_path / "b", 1, seed=3, workers=1, frames=1)
+    assert write_dataset(tmp_path / "b", 1, seed=3, workers=1) == 0  # no frames are asked for
+    assert read_manifest(tmp_path / "b") == {"world": WORLD_VERSION, "seed": 3, "blur": 12}
     frame = read_frame(first)
     assert frame.names[0] == "structure" and frame.instances.max() < len(frame.names)
     sheet = tmp_path / "sheet.png"
@@ -113,6 +124,21 @@ def test_frames_are_added_without_touching_the_rooms(tmp_path: Path) -> None:
     first.write_bytes(b"nothing")
     with pytest.raises(SasError, match="no frame"):
         read_frame(first)
+
+
+def test_a_moving_camera_smears_along_its_way_and_keeps_the_light() -> None:
+    light = np.zeros((40, 60, 3), np.float32)
+    light[20, 30] = 1.0
+    assert blurred(light, 0.3, 0.0)[20, 30, 0] in (0.5, 1.0)  # less than a pixel
+    smeared = blurred(light, 10.0, 0.0)
+    rows, columns = np.nonzero(smeared[:, :, 0])
+    assert set(rows) == {20} and len(columns) == 11
+    assert smeared.sum() == pytest.approx(light.sum(), rel=1e-5)
+    down = blurred(light, 0.0, -6.0)
+    assert len(np.unique(np.nonzero(down)[0])) == 7
+    streaks = [draw_streak(np.random.default_rng(k), 12) for k in range(200)]
+    lengths = np.hypot(*np.transpose(streaks))
+    assert lengths.max() <= 12 and np.median(lengths) < 6 < lengths.max()
 
 
 def test_bench_world_tells_rooms_and_frames_per_second(

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from .furniture import FABRICS, METALS, PAINTS, WOODS, Rng, between, blanket, chance, legs, pick
+from .furniture import (
+    FABRICS,
+    LINEN,
+    METALS,
+    PAINTS,
+    WOODS,
+    Rng,
+    between,
+    blanket,
+    chance,
+    legs,
+    pick,
+)
 from .model import BED, IGNORED, Piece, Surface
 from .primitives import box, cushion, drape, lump
 
@@ -20,10 +32,10 @@ def _bedding(rng: Rng, piece: Piece, w: float, length: float, z: float, y: float
             z,
             between(rng, 0.02, 0.4),
             rng,
-            between(rng, 0.008, 0.05),
+            between(rng, 0.012, 0.06),
         )
         gap = length - (cover.vertices[:, 1].max() - cover.vertices[:, 1].min())
-        piece.add(cover.moved(0, y + max(0.0, float(gap)) / 2), color=pick(rng, FABRICS))
+        piece.add(cover.moved(0, y + max(0.0, float(gap)) / 2), color=pick(rng, LINEN))
     if 0.4 < style < 0.9:
         heap = lump(
             w * between(rng, 0.4, 0.9),
@@ -35,8 +47,8 @@ def _bedding(rng: Rng, piece: Piece, w: float, length: float, z: float, y: float
             detail=18,
         )
         x, shift = between(rng, -0.15, 0.15) * w, between(rng, -0.1, 0.3) * length
-        piece.add(heap.moved(x, y + shift * 0.6, z - 0.05), color=pick(rng, FABRICS))
-    rows = int(rng.integers(1, 3))
+        piece.add(heap.moved(x, y + shift * 0.6, z - 0.05), color=pick(rng, LINEN))
+    rows = int(rng.integers(1, 4))
     across = 1 if w < 1.15 else 2
     for row in range(rows):
         for k in range(across):
@@ -55,9 +67,9 @@ def _bedding(rng: Rng, piece: Piece, w: float, length: float, z: float, y: float
                 mesh.moved(x, head + 0.28 + 0.1 * row, z + 0.03 + 0.1 * row),
                 IGNORED,
                 "pillow",
-                pick(rng, FABRICS),
+                pick(rng, LINEN),
             )
-    if chance(rng, 0.35):
+    if chance(rng, 0.45):
         blanket(
             rng,
             piece,
@@ -87,8 +99,10 @@ def bed(rng: Rng, w: float, d: float, h: float, name: str = "bed") -> Piece:
             box(w, d - board, thick, 0, board / 2, frame - thick),
         )
     if chance(rng, 0.85):
-        top = h + between(rng, 0.2, 0.75)
-        head = box(w + between(rng, 0, 0.25), board, top)
+        top, wide = h + between(rng, 0.2, 0.75), w + between(rng, 0, 0.25)
+        if chance(rng, 0.3):  # a panel of the wall behind, as in hotels
+            top, wide = h + between(rng, 0.5, 1.0), w + between(rng, 0.1, 0.7)
+        head = box(wide, board, top)
         if chance(rng, 0.25):
             head = cushion(w, board + 0.05, top, rng)
         piece.add(head.moved(0, -d / 2 + board / 2, 0))
@@ -99,7 +113,7 @@ def bed(rng: Rng, w: float, d: float, h: float, name: str = "bed") -> Piece:
         cushion(w * 0.98, length, mattress, rng, 0, board / 2, frame, 0.015), color=(225, 222, 215)
     )
     _bedding(rng, piece, w * 0.97, length, h - 0.01, board / 2)
-    piece.surfaces.append(Surface(0, d * 0.1, w * 0.7, d * 0.5, h + 0.03, 0.6, 0.3))
+    piece.surfaces.append(Surface(0, d * 0.1, w * 0.7, d * 0.5, h + 0.03, 0.6, 0.45))
     if frame > 0.22:
         piece.surfaces.append(Surface(0, 0, w * 0.9, d * 0.8, 0.0, frame - 0.16, 0.35))
     return piece

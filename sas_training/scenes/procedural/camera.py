@@ -9,17 +9,25 @@ from .model import FLOOR, IGNORED, WALL, LabelledScan, Room, shuffled_rows
 from .primitives import Array, bend, wave
 from .rays import RoomRays, pixel_rays
 from .sensor import Sensor
+from .shading import Shading
 from .smoothing import smoothed
 from .walk import random_view, trajectory
 
 
 def scan_room(
-    room: Room, rng: Rng, *, rays: RoomRays | None = None, most: int = 60_000, voxel: float = 0.02
+    room: Room,
+    rng: Rng,
+    *,
+    rays: RoomRays | None = None,
+    shading: Shading | None = None,
+    most: int = 60_000,
+    voxel: float = 0.02,
 ) -> LabelledScan:
     """Walk through a room with a depth camera and fuse all views to voxel means.
 
     Args:
-        room: the room; `rays` may be given to share the ray structure between calls.
+        room: the room; `rays` and `shading` (light and materials) may be given to share them
+            between calls.
         rng: chance for the walk, the sensor and the choice of points.
         most: at most this many points are returned.
         voxel: edge of the fusion voxels, metres.
@@ -28,8 +36,9 @@ def scan_room(
         Points with labels, z up, floor near 0 with the slow drift of a real scan.
     """
     rays = rays or RoomRays(room)
+    shading = shading or Shading(rays, rng)
     sensor = Sensor(far=between(rng, 3.6, 5.2), noise=between(rng, 0.0008, 0.002))
-    width, height = 160, 120
+    width, height = 128, 96
     poses = trajectory(rays, rng, sensor)
     hits = rays.look(poses, width, height, np.radians(58.0))
     distance, valid = sensor.measured(rng, hits, rays.seen, (height, width))
@@ -49,14 +58,17 @@ def scan_room(
     # Large planes fuse well; what is small and round or has edges comes out bumpy.
     uneven = (rays.labels[things] != WALL) & (rays.labels[things] != FLOOR)
     points[uneven] += bend(
-        points[uneven], rng, between(rng, 0.002, 0.009), between(rng, 0.16, 0.45)
+        points[uneven], rng, between(rng, 0.004, 0.012), between(rng, 0.12, 0.32)
+    )
+    points[~uneven] += bend(
+        points[~uneven], rng, between(rng, 0.001, 0.005), between(rng, 0.15, 0.4)
     )
     points = _drifted(points, rng)
     return LabelledScan(
         points=points.astype(np.float32),
         labels=rays.labels[things],
         instances=rays.instances[things],
-        colors=_shaded(rays, things, hits.facing[rows], rng),
+        colors=shading.fused_colors(hits, rows, rng),
         names=room.names,
     )
 
@@ -66,11 +78,13 @@ def view_room(
     rng: Rng,
     *,
     rays: RoomRays | None = None,
+    shading: Shading | None = None,
     most: int = 20_000,
     pose: Array | None = None,
 ) -> LabelledScan:
     """Points of one 320x240 depth frame, z up, z = 0 at the true floor; at most `most` of them."""
     rays = rays or RoomRays(room)
+    shading = shading or Shading(rays, rng)
     width, height = 320, 240
     fov = np.radians(between(rng, 55.0, 72.0))
     view = random_view(room, rng) if pose is None else np.asarray(pose)
@@ -86,13 +100,13 @@ def view_room(
     rows = np.flatnonzero(valid)
     rows = rows[shuffled_rows(len(rows), most, rng)]
     things = hits.thing[rows]
+    points = (hits.origins[rows] + hits.directions[rows] * distance[rows, None]).astype(np.float32)
+    points += bend(points, rng, between(rng, 0.0, 0.006), between(rng, 0.12, 0.4))
     return LabelledScan(
-        points=(hits.origins[rows] + hits.directions[rows] * distance[rows, None]).astype(
-            np.float32
-        ),
+        points=points,
         labels=rays.labels[things],
         instances=rays.instances[things],
-        colors=_shaded(rays, things, hits.facing[rows], rng),
+        colors=shading.view_colors(hits, rows, rng),
         names=room.names,
     )
 
@@ -131,13 +145,6 @@ def render_view(
     instances = np.where(lost, 0, rays.instances[thing]).astype(np.int32)
     shape = (height, width)
     return depth.reshape(shape), labels.reshape(shape), instances.reshape(shape)
-
-
-def _shaded(rays: RoomRays, things: Array, facing: Array, rng: Rng) -> Array:
-    """Colours (N, 3) uint8: base colour, darker where the surface is seen at a slant, and grain."""
-    light = 0.6 + 0.4 * facing[:, None]
-    grain = rng.normal(0, 7, (len(things), 1))
-    return np.clip(rays.colors[things] * light + grain, 0, 255).astype(np.uint8)
 
 
 def _fuse(points: Array, things: Array, voxel: float, least: int) -> tuple[Array, Array]:

@@ -199,6 +199,19 @@ def soft(rng: Rng, s: float = 1.0) -> Piece:
     return thing("pillow", w, d, h, rng).add(cushion(w, d, h, rng, rough=0.08))
 
 
+def heap_small(rng: Rng, s: float = 1.0) -> Piece:
+    """Clothes, a towel or a blanket dropped somewhere."""
+    w, d, h = between(rng, 0.25, 0.7) * s, between(rng, 0.25, 0.6) * s, between(rng, 0.06, 0.25) * s
+    piece = thing("clothes", w, d, h, rng)
+    for _ in range(int(rng.integers(1, 4))):
+        part = lump(
+            w * between(rng, 0.5, 1.0), d * between(rng, 0.5, 1.0), h, rng, 0, 0, 0, 0.8, 0.25, 12
+        )
+        x, y = between(rng, -0.2, 0.2) * w, between(rng, -0.2, 0.2) * d
+        piece.add(part.turned(between(rng, 0, 3)).moved(x, y), color=pick(rng, FABRICS))
+    return piece
+
+
 def bowl(rng: Rng, s: float = 1.0) -> Piece:
     """Bowl, plate, cup or pan."""
     r, h = between(rng, 0.04, 0.16) * s, between(rng, 0.02, 0.12) * s
@@ -231,10 +244,14 @@ ON_TOP: dict[str, tuple[tuple[Maker, float], ...]] = {
         (bottle, 4), (bowl, 4), (microwave, 1.5), (device, 3), (carton, 1.5), (bag, 1),
         (plant, 0.4),
     ),
-    "soft": ((bag, 2), (soft, 2), (books, 1), (laptop, 0.7), (toy, 1)),
+    "soft": ((bag, 2), (soft, 4), (heap_small, 2), (books, 1), (laptop, 0.7), (toy, 1)),
     "any": (
         (carton, 2.5), (bottle, 2), (books, 3), (lamp, 1), (plant, 1), (bag, 1.5), (basket, 0.7),
-        (device, 1), (bowl, 1.5), (toy, 0.7), (monitor, 0.3),
+        (device, 1), (bowl, 1.5), (toy, 0.7), (heap_small, 0.8),
+    ),
+    "table": (
+        (bowl, 5), (bottle, 4), (books, 3), (carton, 2), (bag, 2), (plant, 1.5), (laptop, 1),
+        (lamp, 0.5), (heap_small, 1), (device, 0.7), (toy, 0.5),
     ),
     "floor": (
         (carton, 3), (bag, 3), (shoes, 2), (basket, 1), (suitcase, 1), (computer, 1), (soft, 0.5),
@@ -245,12 +262,13 @@ FLOOR: tuple[tuple[Maker, float], ...] = (
     (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1),
     (floor_lamp, 1.5), (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2),
     (computer, 0.5), (soft, 0.4), (toy, 0.5), (box_stack, 4), (machine, 2.2), (partition, 1.5),
-    (heap, 2.5),
+    (heap, 4), (heap_small, 3),
 )  # fmt: skip
 
 # Large things that fill a room without having a class.
 LARGE: tuple[tuple[Maker, float], ...] = (
-    (box_stack, 3), (machine, 2), (partition, 1), (heap, 2.5), (drying_rack, 0.7), (tall_plant, 1),
+    (box_stack, 2.5), (machine, 1.5), (partition, 1), (heap, 4), (drying_rack, 0.7),
+    (tall_plant, 0.8),
 )  # fmt: skip
 
 

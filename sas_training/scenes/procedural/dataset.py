@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +18,30 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 
 from .camera import scan_room, view_room
-from .frames import frame_path, shoot_room, write_frame
+from .frames import draw_streak, frame_path, shoot_room, write_frame
+from .lidar import lidar_path, scan_lidar, write_lidar
 from .manifest import claim
 from .model import LabelledScan
 from .rays import RoomRays
 from .rooms import make_room
+from .shading import Shading
 
 MOST_POINTS = 60_000
 MOST_VIEW_POINTS = 20_000
 BYTES_PER_ROOM = 1_900_000
 """On disk, at most about; the views are in it."""
 BYTES_PER_FRAME = 300_000
+BYTES_PER_LIDAR = 1_200_000
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written of each room beside its scan and views: how many frames, at most how many
+    pixels they are blurred by, and how many LiDAR scans."""
+
+    frames: int = 0
+    lidar: int = 0
+    blur: int = 0
 
 
 def room_path(out: Path, index: int) -> Path:
@@ -68,40 +82,56 @@ def read_scan(path: Path) -> LabelledScan:
         raise SasError(f"{path} is no scan of a generated room: {error}.") from error
 
 
-def write_room(index: int, *, out: Path, seed: int, frames: int = 0) -> bool:
+def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
     """Make, scan and write room `index`; returns False when its files exist already.
 
     The chance of a room depends on `seed` and `index` alone, so neither the number of workers nor
-    an interruption changes a byte. Frames have chance of their own: asking for more of them leaves
-    the scans and the other frames as they are.
+    an interruption changes a byte. Frames and LiDAR scans have chance of their own: asking for more
+    of them leaves all the rest as it is.
     """
     rng = np.random.default_rng([seed, index])
     views = 1 + int(rng.integers(2))
     paths = [view_path(out, index, k) for k in range(views)]
-    shots = [frame_path(out, index, k) for k in range(frames)]
+    shots = [frame_path(out, index, k) for k in range(wanted.frames)]
+    turns = [lidar_path(out, index, k) for k in range(wanted.lidar)]
     # The fused scan is written last: where it exists, the views do too.
     scanned = room_path(out, index).exists() and all(path.exists() for path in paths)
-    if scanned and all(path.exists() for path in shots):
+    if scanned and all(path.exists() for path in shots + turns):
         return False
     room = make_room(rng)
     rays = RoomRays(room)
+    shading = Shading(rays, np.random.default_rng([seed, index, 2]))
     if not all(path.exists() for path in shots):
-        taken = shoot_room(room, np.random.default_rng([seed, index, 1]), frames, rays=rays)
+        chances = [np.random.default_rng([seed, index, 4, k]) for k in range(wanted.frames)]
+        taken = shoot_room(
+            room,
+            np.random.default_rng([seed, index, 1]),
+            wanted.frames,
+            rays=rays,
+            shading=shading,
+            streaks=[draw_streak(own, wanted.blur) for own in chances],
+        )
         for path, frame in zip(shots, taken, strict=True):
             write_frame(path, frame)
+    for k, path in enumerate(turns):
+        if not path.exists():
+            own = np.random.default_rng([seed, index, 3, k])
+            write_lidar(path, scan_lidar(rays, shading, own))
     if scanned:
         return True
-    scan = scan_room(room, rng, rays=rays, most=MOST_POINTS)
+    scan = scan_room(room, rng, rays=rays, shading=shading, most=MOST_POINTS)
     for path in paths:
-        write_scan(path, view_room(room, rng, rays=rays, most=MOST_VIEW_POINTS))
+        view = view_room(room, rng, rays=rays, shading=shading, most=MOST_VIEW_POINTS)
+        write_scan(path, view)
     write_scan(room_path(out, index), scan)
     return True
 
 
-def _check_space(out: Path, rooms: int, frames: int) -> None:
+def _check_space(out: Path, rooms: int, wanted: Extras) -> None:
     """Raise SasError where the rooms that are still missing cannot fit on the disk."""
     there = sum(1 for _ in (out / "rooms").glob("*.npz"))
-    needed = max(rooms - there, 0) * (BYTES_PER_ROOM + frames * BYTES_PER_FRAME)
+    more = wanted.frames * BYTES_PER_FRAME + wanted.lidar * BYTES_PER_LIDAR
+    needed = max(rooms - there, 0) * (BYTES_PER_ROOM + more)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise SasError(
@@ -110,14 +140,23 @@ def _check_space(out: Path, rooms: int, frames: int) -> None:
         )
 
 
-def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2, frames: int = 0) -> int:
+def write_dataset(
+    out: Path,
+    rooms: int,
+    seed: int,
+    workers: int = 2,
+    frames: int = 0,
+    lidar: int = 0,
+    blur: int = 0,
+) -> int:
     """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
 
-    With `frames`, that many RGB-D frames of each room are written too.
+    With `frames`, that many RGB-D frames of each room are written too, blurred by streaks of at
+    most `blur` pixels; with `lidar`, that many LiDAR scans.
 
     Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for a
-    folder that holds rooms of another seed or of another version of the world, or whose disk is too
-    small.
+    folder that holds rooms of another seed or of another version of the world, or frames with
+    another blur, or whose disk is too small.
     """
     if rooms < 1 or workers < 1:
         raise SasError(
@@ -125,10 +164,10 @@ def write_dataset(out: Path, rooms: int, seed: int, workers: int = 2, frames: in
         )
     from tqdm import tqdm
 
-    out = Path(out)
-    claim(out, seed)
-    _check_space(out, rooms, frames)
-    job = partial(write_room, out=out, seed=seed, frames=frames)
+    out, wanted = Path(out), Extras(frames, lidar, blur)
+    claim(out, seed, blur if frames else None)
+    _check_space(out, rooms, wanted)
+    job = partial(write_room, out=out, seed=seed, wanted=wanted)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if workers == 1:
         made = sum(int(new) for new in tqdm(map(job, range(rooms)), total=rooms, unit="room"))

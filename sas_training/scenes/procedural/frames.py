@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,11 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 
 from .furniture import Rng, between
-from .light import Light, light_room
-from .materials import SHININESS, Surfaces
-from .model import IGNORED, WINDOW, Room
+from .model import IGNORED, Room
 from .primitives import Array
 from .rays import Hits, RoomRays
 from .sensor import Sensor
+from .shading import Shading, developed
 from .walk import random_view
 
 WIDTH, HEIGHT = 320, 240
@@ -47,19 +47,24 @@ class Studio:
     Args:
         rays: the room as rays see it.
         rng: decides lamps, materials and colours.
+        shading: lamps, materials and colours that have been decided already.
     """
 
-    def __init__(self, rays: RoomRays, rng: Rng) -> None:
+    def __init__(self, rays: RoomRays, rng: Rng, shading: Shading | None = None) -> None:
         self.rays = rays
-        self.lights: list[Light] = light_room(rays, rng)
-        self.surfaces = Surfaces(rays.room, rng)
-        panes = [t.label == WINDOW and t.seen < 1.0 for t in rays.room.objects]
-        self._glow = np.array(panes) * between(rng, 0.2, 2.5)
+        self.shading = shading or Shading(rays, rng)
 
-    def shoot(self, rng: Rng, pose: Array | None = None, fov: float | None = None) -> Frame:
+    def shoot(
+        self,
+        rng: Rng,
+        pose: Array | None = None,
+        fov: float | None = None,
+        streak: tuple[float, float] = (0.0, 0.0),
+    ) -> Frame:
         """Take a frame from a camera-to-room `pose (4, 4)`, else from a random place.
 
-        `fov` is across, radians, 55 to 72 degrees when None.
+        `fov` is across, radians, 55 to 72 degrees when None. `streak` is how far the picture moves
+        right and down during the exposure, pixels; depth is measured at once.
         """
         room = self.rays.room
         fov = float(np.radians(between(rng, 55.0, 72.0))) if fov is None else fov
@@ -74,7 +79,7 @@ class Studio:
         focal = WIDTH / 2 / np.tan(fov / 2)
         shape = (HEIGHT, WIDTH)
         return Frame(
-            color=_developed(self._radiance(hits), rng).reshape(*shape, 3),
+            color=self._photograph(hits, rng, streak).reshape(*shape, 3),
             depth=depth.reshape(shape),
             labels=np.where(met, self.rays.labels[thing], IGNORED).astype(np.uint8).reshape(shape),
             instances=np.where(met, self.rays.instances[thing], 0).astype(np.uint16).reshape(shape),
@@ -97,41 +102,38 @@ class Studio:
             view = random_view(self.rays.room, rng)
         return view
 
-    def _radiance(self, hits: Hits) -> Array:
-        """Light (R, 3) that comes back along the rays; what meets nothing is bright sky."""
+    def _photograph(self, hits: Hits, rng: Rng, streak: tuple[float, float]) -> Array:
+        """Pixels (R, 3) of all rays; what meets nothing is bright sky, corners are darker."""
         light = np.full((len(hits.thing), 3), 1.5, np.float32)
         rows = np.flatnonzero(hits.thing >= 0)
-        things, looking = hits.thing[rows], hits.directions[rows]
-        points = hits.origins[rows] + looking * hits.distance[rows, None]
-        normals = self.rays.normals(hits.triangle[rows])
-        # Thin things have one side in the mesh and two in the world.
-        normals *= -np.sign(np.einsum("ij,ij->i", normals, looking) + 1e-9)[:, None]
-        paint = self.surfaces.albedo(things, points, normals)
-        shine = SHININESS[self.surfaces.kind[things]]
-        incoming = np.full((len(rows), 3), 0.035, np.float32)
-        glints = np.zeros((len(rows), 3), np.float32)
-        mirrored = looking - 2 * np.einsum("ij,ij->i", normals, looking)[:, None] * normals
-        for lamp in self.lights:
-            share, direction = lamp.on(points, normals)
-            incoming += share[:, None] * lamp.power
-            if lamp.glints:
-                glint = np.maximum(np.einsum("ij,ij->i", mirrored, direction), 0.0) ** 24
-                glints += (shine * glint * share)[:, None] * lamp.power
-        light[rows] = paint * incoming + glints + self._glow[things, None].astype(np.float32)
+        light[rows] = self.shading.radiance(hits, rows)
+        light = blurred(light.reshape(HEIGHT, WIDTH, 3), *streak).reshape(-1, 3)
+        v, u = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
+        vignette = (1 - between(rng, 0.05, 0.2) * (u**2 + v**2) / 2).reshape(-1, 1)
+        return developed(light, rng, between(rng, 0.1, 0.3), between(rng, 0.004, 0.015), vignette)
+
+
+def blurred(light: Array, right: float, down: float) -> Array:
+    """Light (H, W, 3) averaged along a streak of `right` and `down` pixels about each pixel.
+
+    A camera that turns while the shutter is open smears near and far things alike.
+    """
+    steps = int(np.ceil(max(abs(right), abs(down))))
+    if steps < 1:
         return light
+    rows, columns = light.shape[:2]
+    total = np.zeros_like(light)
+    for share in np.linspace(-0.5, 0.5, steps + 1):
+        row = np.clip(np.arange(rows) + round(share * down), 0, rows - 1)
+        column = np.clip(np.arange(columns) + round(share * right), 0, columns - 1)
+        total += light[row[:, None], column[None, :]]
+    return np.asarray(total / np.float32(steps + 1))
 
 
-def _developed(light: Array, rng: Rng) -> Array:
-    """Pixels (R, 3) uint8 of light (R, 3): exposure, vignette, grain and the curve of a camera."""
-    grey = light.mean(1)
-    middle = max(0.5 * float(np.median(grey) + grey.mean()), 1e-3)
-    exposed = light * (between(rng, 0.14, 0.3) / middle)
-    exposed *= (1 + rng.normal(0, 0.03, 3)).astype(np.float32)  # white balance
-    v, u = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
-    exposed *= (1 - between(rng, 0.05, 0.2) * (u**2 + v**2) / 2).astype(np.float32).reshape(-1, 1)
-    curve = np.power(1 - np.exp(-1.2 * np.maximum(exposed, 0.0)), 1 / 2.2)  # highlights roll off
-    curve += between(rng, 0.004, 0.015) * rng.standard_normal(curve.shape).astype(np.float32)
-    return np.asarray((255 * np.clip(curve, 0.0, 1.0)).astype(np.uint8))
+def draw_streak(rng: Rng, longest: float) -> tuple[float, float]:
+    """A streak of at most `longest` pixels in any direction; most are short."""
+    length, angle = longest * float(rng.random()) ** 2, between(rng, 0.0, 2 * np.pi)
+    return length * float(np.cos(angle)), length * float(np.sin(angle))
 
 
 def frame_path(out: Path, index: int, frame: int) -> Path:
@@ -139,10 +141,22 @@ def frame_path(out: Path, index: int, frame: int) -> Path:
     return out / "frames" / f"room-{index:06d}-frame{frame}.npz"
 
 
-def shoot_room(room: Room, rng: Rng, count: int, *, rays: RoomRays | None = None) -> list[Frame]:
-    """Light and paint a room and take `count` frames of it, deterministic in `rng`."""
-    studio = Studio(rays or RoomRays(room), rng)
-    return [studio.shoot(rng) for _ in range(count)]
+def shoot_room(
+    room: Room,
+    rng: Rng,
+    count: int,
+    *,
+    rays: RoomRays | None = None,
+    shading: Shading | None = None,
+    streaks: Sequence[tuple[float, float]] = (),
+) -> list[Frame]:
+    """Light and paint a room, unless `shading` has, and take `count` frames of it from `rng`.
+
+    `streaks` are those of `Studio.shoot`, one of each frame, or none: nothing moves.
+    """
+    studio = Studio(rays or RoomRays(room), rng, shading)
+    still = (0.0, 0.0)
+    return [studio.shoot(rng, streak=streaks[k] if streaks else still) for k in range(count)]
 
 
 def write_frame(path: Path, frame: Frame) -> None:

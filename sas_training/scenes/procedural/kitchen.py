@@ -113,7 +113,10 @@ def refrigerator(rng: Rng, w: float, d: float, h: float, name: str = "refrigerat
         w,
         d,
         h,
-        color=pick(rng, ((238, 238, 236), (200, 202, 204), (40, 40, 42))),
+        color=pick(
+            rng,
+            ((240, 240, 238), (236, 234, 226), (200, 202, 204), (170, 172, 176), (40, 40, 42)),
+        ),
     )
     front = d / 2
     piece.add(box(w, d - 0.07, h, 0, -0.035, 0.02))

@@ -86,7 +86,15 @@ def light_room(rays: RoomRays, rng: Rng) -> list[Light]:
         inside[:2] += 0.35 * np.sign(np.array([x0 + x1, y0 + y1]) / 2 - inside[:2])
         power = between(rng, 1.0, 4.0) * np.array([0.92, 0.97, 1.0])
         lights.append(_light(rays, inside, power, 48, True))
-    for _ in range(6):
+    shades = [thing for thing in room.objects if thing.name in ("lamp", "floor lamp")]
+    for shade in shades[:2]:
+        if chance(rng, 0.4):  # in the free air above its shade
+            low, high = shade.bounds
+            above = np.append((low[:2] + high[:2]) / 2, high[2] + 0.12)
+            warm = np.array([1.0, between(rng, 0.7, 0.9), between(rng, 0.4, 0.7)])
+            lights.append(_light(rays, above, between(rng, 0.2, 1.0) * warm, 32, False))
+    ambient = between(rng, 0.35, 1.1)  # light walls throw back more
+    for _ in range(5):
         x0, y0, x1, y1 = room.areas[int(rng.integers(len(room.areas)))]
         at = np.array(
             [
@@ -95,7 +103,7 @@ def light_room(rays: RoomRays, rng: Rng) -> list[Light]:
                 between(rng, 1.3, room.height - 0.1),
             ]
         )
-        power = between(rng, 0.3, 0.7) * np.array([1.0, 0.97, 0.93])
+        power = ambient * between(rng, 0.3, 0.8) * np.array([1.0, 0.97, 0.93])
         lights.append(_light(rays, at, power, 32, False))
     return lights
 

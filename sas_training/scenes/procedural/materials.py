@@ -55,10 +55,11 @@ class Surfaces:
         colors = np.array([thing.color for thing in room.objects], np.float32) / 255
         self._colors = np.square(colors)  # near enough to linear light
 
-    def albedo(self, things: Array, points: Array, normals: Array) -> Array:
+    def albedo(self, things: Array, points: Array, normals: Array, detail: float = 1.0) -> Array:
         """Share of light (N, 3) float32, 0..1, that `points (N, 3)` m of `things (N,)` give back.
 
-        The texture lies on the plane that the normal (N, 3) is nearest to.
+        The texture lies on the plane that the normal (N, 3) is nearest to; `detail` scales what is
+        finer than a few centimetres.
         """
         axis = np.abs(normals).argmax(1)
         u = np.where(axis == 0, points[:, 1], points[:, 0]).astype(np.float32)
@@ -68,10 +69,10 @@ class Surfaces:
         for material in range(len(MATERIALS)):
             rows = np.flatnonzero(kind == material)
             if len(rows):
-                color[rows] *= self._paint(material, things[rows], u[rows], v[rows])
+                color[rows] *= self._paint(material, things[rows], u[rows], v[rows], detail)
         return np.asarray(np.clip(color, 0.01, 0.95).astype(np.float32))
 
-    def _paint(self, material: int, things: Array, u: Array, v: Array) -> Array:
+    def _paint(self, material: int, things: Array, u: Array, v: Array, detail: float) -> Array:
         """Factors (N, 3) or (N, 1) on the base colours of one material."""
         a, b = self._shift[things].T
         if material in (WOOD, PLANKS):
@@ -81,30 +82,31 @@ class Surfaces:
                 v = v + 0.618 * row  # the ends of neighbours are not in a line
                 a, b = a + 17.0 * row, b + 5.0 * np.floor(v / 1.1)
                 seam = (u / self._plank - row < 0.03) | (v / 1.1 % 1.0 < 0.004)
-                shade = 0.35 * (self._noise(a * 3.1, b * 7.3) - 0.5) - 0.5 * seam
+                shade = 0.35 * (self._noise(a * 3.1, b * 7.3) - 0.5) - 0.5 * detail * seam
             grain = self._noise(a + 60 * u, b + 2.5 * v) + 0.5 * self._noise(a + 200 * u, b + 9 * v)
+            grain = 0.75 + detail * (grain - 0.75)
             return np.asarray((0.75 + 0.33 * grain + shade)[:, None])
         if material == TILES:
             across, along = u / self._tile, v / self._tile
             grout = (across % 1.0 < 0.03) | (along % 1.0 < 0.03)
             one = self._noise(31.7 * np.floor(across), 17.3 * np.floor(along))
-            return np.asarray((0.92 + 0.16 * one - 0.45 * grout)[:, None])
+            return np.asarray((0.92 + 0.16 * one - 0.45 * detail * grout)[:, None])
         if material in (FABRIC, CARPET):
             weave = self._noise(a + 180 * u, b + 180 * v) - 0.5
             folds = self._noise(a + 5 * u, b + 5 * v) - 0.5
             pattern = np.where(self._wild[0, things, 0] > 0.75, np.sign(np.sin(40 * u)), 0.0)
-            return np.asarray((1 + 0.4 * weave + 0.25 * folds + 0.12 * pattern)[:, None])
+            return np.asarray((1 + 0.4 * detail * weave + 0.25 * folds + 0.12 * pattern)[:, None])
         if material == IMAGE:
             mix = self._noise(a + 6 * u, b + 6 * v)[:, None]
             fine = self._noise(a + 25 * u, b + 25 * v)[:, None]
             both = self._wild[0, things] * mix + self._wild[1, things] * (1 - mix)
             return np.asarray(2.2 * both * (0.6 + 0.8 * fine))
         if material == METAL:
-            return np.asarray((0.85 + 0.3 * self._noise(a + 4 * u, b + 150 * v))[:, None])
+            return np.asarray((0.85 + 0.3 * detail * self._noise(a + 4 * u, b + 150 * v))[:, None])
         stains = self._noise(a + 1.3 * u, b + 1.3 * v) - 0.5
         fine = self._noise(a + 120 * u, b + 120 * v) - 0.5
         rough = 0.10 if material == PLASTER else 0.04
-        return np.asarray((1 + 0.14 * stains + rough * fine)[:, None])
+        return np.asarray((1 + 0.14 * stains + rough * detail * fine)[:, None])
 
     def _noise(self, x: Array, y: Array) -> Array:
         """Smooth noise (N,) in 0..1 with bumps of length 1, repeating after 256."""

@@ -9,7 +9,19 @@ import numpy as np
 
 from . import catalogue, clutter
 from .furniture import Rng, between, chance
-from .model import BED, CHAIR, COUNTER, DESK, IGNORED, SOFA, Color, Piece, RoomObject, Surface
+from .model import (
+    BED,
+    CHAIR,
+    COUNTER,
+    DESK,
+    IGNORED,
+    SOFA,
+    TABLE,
+    Color,
+    Piece,
+    RoomObject,
+    Surface,
+)
 from .plan import Cell, Plan, Rect, Side, overlaps
 from .primitives import Mesh
 
@@ -26,6 +38,7 @@ class Placed:
     z: float
     yaw: float
     block: int
+    instance: int = 0  # of the piece itself
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Return the room position of a point of the piece's own frame."""
@@ -66,14 +79,33 @@ class Placer:
         )
 
     def put(
-        self, piece: Piece, x: float, y: float, z: float, yaw: float, solid: bool = True
+        self,
+        piece: Piece,
+        x: float,
+        y: float,
+        z: float,
+        yaw: float,
+        solid: bool = True,
+        host: Placed | None = None,
     ) -> Placed:
-        """Put a piece somewhere without asking; every differently named part is an instance."""
+        """Put a piece somewhere without asking; every differently named part is an instance.
+
+        With a `host` the piece carries its label and instance, as what annotators did not bother
+        to tell from the table it lies on.
+        """
         instances: dict[tuple[str, int], int] = {}
         # Some things are dark or shiny and return few depths.
-        dark = between(self.rng, 0.15, 0.7) if chance(self.rng, 0.05) else 1.0
+        dark = between(self.rng, 0.3, 0.8) if chance(self.rng, 0.04) else 1.0
         for part in piece.parts:
             if not len(part.mesh.triangles):
+                continue
+            mesh = part.mesh.turned(yaw).moved(x, y, z)
+            if host is not None:
+                self.objects.append(
+                    RoomObject(
+                        mesh, host.piece.label, host.instance, host.piece.name, part.color, dark
+                    )
+                )
                 continue
             own = part.name == piece.name and part.label == piece.label
             if own or part.label != IGNORED:
@@ -83,7 +115,6 @@ class Placer:
             if key not in instances:
                 self._instances += 1
                 instances[key] = self._instances
-            mesh = part.mesh.turned(yaw).moved(x, y, z)
             self.objects.append(
                 RoomObject(
                     mesh, part.label, instances[key], part.name, part.color, part.seen * dark
@@ -93,7 +124,8 @@ class Placer:
         if solid:
             block = len(self.taken)
             self.taken.append((*footprint(piece, x, y, yaw), z, z + piece.h))
-        placed = Placed(piece, x, y, z, yaw, block)
+        own_instance = instances.get((piece.name, piece.label), 0)
+        placed = Placed(piece, x, y, z, yaw, block, own_instance)
         self.placed.append(placed)
         return placed
 
@@ -285,7 +317,17 @@ class Placer:
                 continue
             taken.append(rect)
             wx, wy = placed.at(x, y)
-            self.put(piece, wx, wy, placed.z + surface.z, placed.yaw + turned, solid=False)
+            merged = placed.instance > 0 and placed.piece.label != IGNORED
+            merged = merged and piece.label == IGNORED and piece.h < 0.35 and chance(rng, 0.25)
+            self.put(
+                piece,
+                wx,
+                wy,
+                placed.z + surface.z,
+                placed.yaw + turned,
+                solid=False,
+                host=placed if merged else None,
+            )
 
     def filled(self, cell: Cell) -> float:
         """Share of the cell's floor that solid furniture covers."""
@@ -319,6 +361,8 @@ class Placer:
             table = "any"
             if piece.label == DESK:
                 table = "desk"
+            elif piece.label == TABLE:
+                table = "table"
             elif COUNTER in labels or "kitchen" in piece.name:
                 table = "kitchen"
             elif piece.label in (BED, SOFA, CHAIR):

@@ -199,7 +199,7 @@ def floor_mesh(rect: Rect, z: float, thick: float, rng: Rng, uneven: float) -> M
 
 def draw_plan(rng: Rng, kind: str, size: tuple[float, float], annexes: tuple[str, ...]) -> Plan:
     """Lay out the main cell of `kind`, corner blocks, and `annexes` joined to it by openings."""
-    wall, height = between(rng, 0.08, 0.22), between(rng, 2.3, 2.95)
+    wall, height = between(rng, 0.08, 0.3), between(rng, 2.3, 2.95)
     w, d = size
     main = Cell(kind, (-w / 2, -d / 2, w / 2, d / 2))
     cells = [main]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,20 @@ def box(w: float, d: float, h: float, x: float = 0.0, y: float = 0.0, z: float =
     return Mesh(_BOX_CORNERS * size + at, _BOX_TRIANGLES)
 
 
+@cache
 def grid_triangles(rows: int, columns: int, closed: bool = False) -> Array:
-    """Triangles of a rows x columns vertex grid; `closed` joins the last column to the first."""
+    """Triangles of a rows x columns vertex grid; `closed` joins the last column to the first.
+
+    The array is shared and cannot be written to.
+    """
     spans = columns if closed else columns - 1
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(spans), indexing="ij")
     a, b = r * columns + c, r * columns + (c + 1) % columns
     below, right = a + columns, b + columns
     faces = np.stack([np.stack([a, b, below], -1), np.stack([b, right, below], -1)])
-    return faces.reshape(-1, 3).astype(np.int32)
+    triangles: Array = faces.reshape(-1, 3).astype(np.int32)
+    triangles.flags.writeable = False
+    return triangles
 
 
 def lathe(
@@ -206,7 +213,7 @@ def cushion(
     rough: float = 0.04,
 ) -> Mesh:
     """Rounded box with slightly uneven faces: upholstery, pillows, mattresses."""
-    return lump(w, d, h, rng, x, y, z, float(rng.uniform(0.2, 0.4)), rough, 16)
+    return lump(w, d, h, rng, x, y, z, float(rng.uniform(0.2, 0.5)), 1.3 * rough, 16)
 
 
 def drape(

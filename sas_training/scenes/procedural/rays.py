@@ -1,4 +1,4 @@
-"""What a camera sees of a generated room: rays through the pixels of pinhole views."""
+"""What a camera or a LiDAR sees of a generated room: the first triangle along each ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .raster import Raster
 
 @dataclass(frozen=True)
 class Hits:
-    """What the R rays of some views met, view by view and row by row.
+    """What R rays met; those of views come view by view and row by row.
 
     `distance (R,)` float32 m along the ray (inf: nothing), `thing (R,)` int32 row of
     `room.objects` (-1: nothing), `facing (R,)` cosine between ray and surface normal, 0..1,
@@ -33,10 +33,13 @@ class Hits:
 
 
 class Engine(Protocol):
-    """Finds the first triangle along each ray of pinhole views."""
+    """Finds the first triangle along each ray."""
 
     def first(self, poses: Array, width: int, height: int, fov: float) -> tuple[Array, Array]:
-        """Distance (R,) m along unit rays (inf: none) and triangle (R,) (-1: none)."""
+        """Distance (R,) m along rays of pinhole views (inf: none), triangle (R,) (-1: none)."""
+
+    def along(self, origin: Array, directions: Array) -> tuple[Array, Array]:
+        """The same along unit `directions (R, 3)` float32 from one point (3,)."""
 
 
 class _Open3d:
@@ -51,7 +54,13 @@ class _Open3d:
         self._scene.add_triangles(self._tensor(vertices), self._tensor(triangles.astype(np.uint32)))
 
     def first(self, poses: Array, width: int, height: int, fov: float) -> tuple[Array, Array]:
-        rays = np.concatenate(view_rays(poses, width, height, fov), 1)
+        return self._cast(*view_rays(poses, width, height, fov))
+
+    def along(self, origin: Array, directions: Array) -> tuple[Array, Array]:
+        return self._cast(np.broadcast_to(origin.astype(np.float32), directions.shape), directions)
+
+    def _cast(self, origins: Array, directions: Array) -> tuple[Array, Array]:
+        rays = np.concatenate([origins, directions], 1)
         answer = self._scene.cast_rays(self._tensor(rays), nthreads=1)
         distance, triangle = answer["t_hit"].numpy(), answer["primitive_ids"].numpy()
         return distance, np.where(np.isfinite(distance), triangle.astype(np.int64), -1)
@@ -87,8 +96,16 @@ class RoomRays:
 
     def look(self, poses: Array, width: int, height: int, fov: float) -> Hits:
         """Look from camera-to-room `poses (V, 4, 4)` of optical frames; `fov` across, radians."""
-        distance, triangle = self._engine.first(poses, width, height, fov)
-        origins, directions = view_rays(poses, width, height, fov)
+        found = self._engine.first(poses, width, height, fov)
+        return self._hits(*found, *view_rays(poses, width, height, fov))
+
+    def cast(self, origin: Array, directions: Array) -> Hits:
+        """Look from one point (3,) m along unit `directions (R, 3)` float32."""
+        found = self._engine.along(np.asarray(origin), directions)
+        origins = np.broadcast_to(np.asarray(origin, np.float32), directions.shape)
+        return self._hits(*found, origins, directions)
+
+    def _hits(self, distance: Array, triangle: Array, origins: Array, directions: Array) -> Hits:
         thing = np.where(triangle >= 0, self._thing_of[triangle], np.int32(-1))
         facing = np.abs((self._normals[triangle] * directions).sum(1))
         return Hits(distance, thing, facing, origins, directions, triangle)

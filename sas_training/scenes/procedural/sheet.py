@@ -49,6 +49,11 @@ def cloud_pictures(points: Array, labels: Array, size: tuple[int, int]) -> list[
     ]
 
 
+def room_picture(points: Array, colors: Array, size: tuple[int, int]) -> Picture:
+    """The cloud (N, 3) in its own colours (N, 3) uint8 obliquely from above, (height, width, 3)."""
+    return render_cloud(points, colors, up=(0.0, 0.0, 1.0), size=size, view="room")
+
+
 def depth_colors(depth: Array) -> Picture:
     """Depths (H, W) m as colours (H, W, 3): near warm, far cool, black where nothing is known."""
     known = np.isfinite(depth) & (depth > 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import catalogue, wall_things
-from .furniture import PAINTS, WOODS, Rng, between, chance, pick
-from .model import FLOOR, IGNORED, WALL
+from . import catalogue, openings, wall_things
+from .furniture import FLOORS, WALLS, Rng, between, chance, pick
+from .model import FLOOR, IGNORED, WALL, Color
 from .placing import Placer, wall_rect
 from .plan import Cell, Opening, Rect, Side, floor_mesh, wall_mesh
 from .primitives import Mesh, box, prism
@@ -45,9 +45,7 @@ def add_door(placer: Placer, cell: Cell, leads_out: bool = True) -> None:
 
 def _hang_door(placer: Placer, side: Side, along: float, w: float, h: float) -> None:
     x, y = side.at(along, 0.0)
-    placer.put(
-        wall_things.door(placer.rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False
-    )
+    placer.put(openings.door(placer.rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False)
     placer.clear.append((*wall_rect(side, along, w, between(placer.rng, 0.5, 0.9)), 0.0, 2.0))
 
 
@@ -83,7 +81,7 @@ def add_closet_doors(placer: Placer, cell: Cell) -> None:
         side, along = cut
         x, y = side.at(along, 0.0)
         placer.put(
-            wall_things.sliding_doors(rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False
+            openings.sliding_doors(rng, w, h, placer.plan.wall), x, y, 0.0, side.yaw, solid=False
         )
         placer.clear.append((*wall_rect(side, along, w, 0.5), 0.0, 2.0))
 
@@ -91,28 +89,28 @@ def add_closet_doors(placer: Placer, cell: Cell) -> None:
 def add_window(placer: Placer, cell: Cell, curtains: float) -> None:
     """Cut a window, and perhaps hang a curtain or blinds before it or put a radiator below."""
     rng, wall = placer.rng, placer.plan.wall
-    low = between(rng, 0.05, 0.3) if chance(rng, 0.12) else between(rng, 0.65, 1.1)
-    high = min(placer.plan.height - 0.15, low + between(rng, 0.9, 1.6))
-    w = between(rng, 0.6, 2.0)
+    low = between(rng, 0.05, 0.3) if chance(rng, 0.18) else between(rng, 0.6, 1.1)
+    high = min(placer.plan.height - 0.15, low + between(rng, 0.9, 1.8))
+    w = between(rng, 0.6, 2.4)
     cut = _cut(rng, cell, w, low, high)
     if cut is None:
         return
     side, along = cut
-    piece = wall_things.window(rng, w, high - low, wall)
+    piece = openings.window(rng, w, high - low, wall)
     placer.hang(side, along, piece, low, 0.08)
     if chance(rng, curtains):
-        bottom = 0.02 if chance(rng, 0.7) else max(0.02, low - 0.2)
-        span = w + between(rng, 0.15, 0.6)
-        if chance(rng, 0.45):  # along the whole wall
+        bottom = 0.02 if chance(rng, 0.8) else max(0.02, low - 0.2)
+        span = w + between(rng, 0.2, 1.4)
+        if chance(rng, 0.55):  # along the whole wall
             free = [h for h in side.openings if (h.high < 90 and h.low > 0.0) or h.high >= 90]
             if len(free) == len(side.openings) and len([h for h in free if h.high >= 90]) == 0:
                 span, along = side.length - 0.06, side.length / 2
         span = min(span, 2 * along - 0.02, 2 * (side.length - along) - 0.02)
-        top = min(high + between(rng, 0.08, 0.3), placer.plan.height - 0.05)
-        cloth = wall_things.curtain(rng, max(span, 0.5), top - bottom)
+        top = min(high + between(rng, 0.08, 0.6), placer.plan.height - 0.04)
+        cloth = openings.curtain(rng, max(span, 0.5), top - bottom)
         placer.hang(side, along, cloth, bottom, 0.2)
     elif chance(rng, 0.35):
-        placer.hang(side, along, wall_things.blinds(rng, w, high - low), low, 0.06)
+        placer.hang(side, along, openings.blinds(rng, w, high - low), low, 0.06)
     if low > 0.6 and chance(rng, 0.4):
         heater = catalogue.make("radiator", rng, w)
         x, y = side.at(along, heater.d / 2 + 0.03)
@@ -130,18 +128,21 @@ def add_free_curtain(placer: Placer, cell: Cell) -> None:
         along = between(rng, w / 2, side.length - w / 2)
         top = placer.plan.height - between(rng, 0.05, 0.4)
         if placer.free(wall_rect(side, along, w, 0.2), 0.0, top):
-            placer.hang(side, along, wall_things.curtain(rng, w, top), 0.0, 0.2)
+            placer.hang(side, along, openings.curtain(rng, w, top), 0.0, 0.2)
 
 
 def build_shell(placer: Placer) -> None:
     """Make walls, blocks, floors and ceiling of all cells, after all holes have been cut."""
     rng, plan = placer.rng, placer.plan
+    paint, ground = WALLS[0], FLOORS[0]
     for index, cell in enumerate(plan.cells):
-        paint = pick(rng, ((225, 220, 208), (240, 240, 238), (200, 190, 170), (180, 195, 200)))
+        paint = pick(rng, WALLS) if index == 0 or chance(rng, 0.4) else paint
+        ground = pick(rng, FLOORS) if index == 0 or chance(rng, 0.5) else ground
         baseboard = between(rng, 0.06, 0.13) if chance(rng, 0.6) else 0.0
         for side in cell.sides:
             mesh = wall_mesh(side, plan.height, plan.wall / 2, rng, baseboard)
             placer.structure(mesh, WALL, "wall", paint)
+        _steps_on_walls(placer, cell, paint)
         for block in cell.blocks:
             mesh = (
                 _slant(cell, block, plan.height)
@@ -150,9 +151,29 @@ def build_shell(placer: Placer) -> None:
             )
             placer.structure(mesh, WALL, "wall", paint)
         floor = floor_mesh(cell.rect, 0.0, plan.wall, rng, 0.004)
-        placer.structure(floor, FLOOR, "floor", pick(rng, WOODS + PAINTS))
+        placer.structure(floor, FLOOR, "floor", ground)
         ceiling = floor_mesh(cell.rect, plan.height + 0.002 * index, plan.wall, rng, 0.0)
         placer.structure(ceiling, IGNORED, "ceiling", (235, 235, 235))
+
+
+def _steps_on_walls(placer: Placer, cell: Cell, paint: Color) -> None:
+    """Pilasters, ducts and wainscots where the wall is still free: not every step is a door."""
+    rng = placer.rng
+    for _ in range(int(rng.poisson(0.13 * sum(side.length for side in cell.sides)))):
+        piece = wall_things.wall_step(rng, placer.plan.height)
+        side = cell.sides[int(rng.integers(4))]
+        if side.length < piece.w + 0.3:
+            continue
+        along = between(rng, piece.w / 2, side.length - piece.w / 2)
+        span = (along - piece.w / 2, along + piece.w / 2)
+        if not side.free(*span, 0.0, piece.h, 0.12):
+            continue
+        if not placer.free(wall_rect(side, along, piece.w, piece.d + 0.01), 0.0, piece.h):
+            continue
+        x, y = side.at(along, piece.d / 2 - 0.005)
+        for part in piece.parts:
+            mesh = part.mesh.turned(side.yaw).moved(x, y)
+            placer.structure(mesh, WALL, "wall", paint)
 
 
 def _column(block: Rect, height: float) -> Mesh:

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from sas_training.evaluation.labelled import read_labelled
+from sas_training.evaluation.labelled import read_labelled, read_objects
 from sas_training.evaluation.scoring import expand
 
 from .frames import read_frame
-from .sheet import Picture, SheetRow, cloud_pictures, colors_of, depth_colors, draw_sheet
+from .sheet import (
+    Picture,
+    SheetRow,
+    cloud_pictures,
+    colors_of,
+    depth_colors,
+    draw_sheet,
+    room_picture,
+)
 
 _MOST_FRAMES = 2
 
@@ -36,7 +44,8 @@ def frames_of(scan: Path) -> list[Path]:
 
 
 def rooms_sheet(scans: Sequence[Path], size: tuple[int, int], *, frames: bool = False) -> Picture:
-    """A row for each scan: from above, obliquely and, with `frames`, what single views show.
+    """A row for each scan: from above, obliquely, obliquely in its own colours where it has any,
+    and, with `frames`, what single views show.
 
     Frames are drawn as colour, depth and labels, at most two of a room; where there are none, the
     points of its single depth views.
@@ -51,9 +60,12 @@ def rooms_sheet(scans: Sequence[Path], size: tuple[int, int], *, frames: bool = 
     """
     rows, labels = [], [np.zeros(0, np.int64)]
     for scan in scans:
-        points, classes = read_labelled(scan)
-        row = SheetRow(f"{scan.stem}   {len(points)} points", cloud_pictures(points, classes, size))
-        labels.append(np.unique(classes))
+        seen = read_objects(scan)
+        title = f"{scan.stem}   {len(seen.points)} points"
+        row = SheetRow(title, cloud_pictures(seen.points, seen.labels, size))
+        if seen.colors is not None:
+            row.pictures.append(room_picture(seen.points, seen.colors, size))
+        labels.append(np.unique(seen.labels))
         shots = frames_of(scan)[:_MOST_FRAMES] if frames else []
         for shot in shots:
             frame = read_frame(shot)

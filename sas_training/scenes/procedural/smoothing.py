@@ -7,8 +7,8 @@ import numpy as np
 from .furniture import Rng
 from .primitives import Array
 
-_CELL = 0.11  # m; about what a distance field of 4-5 cm voxels averages over
-_FARTHEST = 0.015  # m; nothing is moved more than this, so that thin things stay
+_CELL = 0.13  # m; about what a distance field of 4-5 cm voxels averages over
+_FARTHEST = 0.02  # m; nothing is moved more than this, so that thin things stay
 _LEAST = 5  # points of a cell that has a plane
 
 

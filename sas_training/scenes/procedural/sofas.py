@@ -41,12 +41,12 @@ def _sofa_style(rng: Rng, h: float) -> dict[str, float]:
 
 
 def _sofa_mess(rng: Rng, piece: Piece, w: float, d: float, seat: float) -> None:
-    for _ in range(int(rng.integers(0, 5))):
+    for _ in range(int(rng.integers(0, 7))):
         x = between(rng, -w * 0.4, w * 0.4)
         pillow(
             rng, piece, x, -d / 2 + 0.3 + between(rng, 0, 0.12), seat + 0.02, between(rng, 0.5, 1.3)
         )
-    if chance(rng, 0.35):
+    if chance(rng, 0.5):
         blanket(
             rng,
             piece,

@@ -28,6 +28,7 @@ def fronts(
     w, y = piece.w, piece.d / 2
     each, rise = w / columns, (z1 - z0) / rows
     metal = pick(rng, METALS)
+    bare = chance(rng, 0.2)  # push to open
     for c in range(columns):
         for r in range(rows):
             x, z = -w / 2 + each * (c + 0.5), z0 + rise * r
@@ -43,7 +44,8 @@ def fronts(
                 )
             side = each * 0.38 * (1 if c % 2 == 0 else -1) if upright else 0.0
             height = z + rise * (0.5 if not upright or z1 > 1.2 else 0.75)
-            piece.add(handles(rng, x + side, y + 0.012 + out, height, upright), color=metal)
+            if not bare:
+                piece.add(handles(rng, x + side, y + 0.012 + out, height, upright), color=metal)
 
 
 def cabinet(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .furniture import METALS, PAINTS, WOODS, Rng, between, chance, handles, legs, pick
+from .furniture import LINEN, METALS, PAINTS, WOODS, Rng, between, chance, handles, legs, pick
 from .model import DESK, IGNORED, TABLE, Piece, Surface
-from .primitives import Mesh, box, cylinder, lathe, merge
+from .primitives import Mesh, box, cylinder, drape, lathe, merge
 
 
 def _top(rng: Rng, w: float, d: float, h: float, thick: float, round_top: bool) -> Mesh:
@@ -16,34 +16,45 @@ def _top(rng: Rng, w: float, d: float, h: float, thick: float, round_top: bool) 
 
 
 def _frame(rng: Rng, w: float, d: float, h: float) -> Mesh:
-    """What carries a table top: legs, side panels, trestles or a T-shaped frame."""
+    """What carries a table top: legs, side panels, trestles, a T-shaped frame or pedestals."""
     style = rng.random()
-    if style < 0.55:
-        bars = [
-            legs(
-                rng,
-                w,
-                d,
-                h,
-                between(rng, 0.035, 0.09),
-                between(rng, 0, 0.08),
-                between(rng, 0, 0.03),
-            )
-        ]
+    if style < 0.5:
+        thick = between(rng, 0.035, 0.08) if chance(rng, 0.7) else between(rng, 0.08, 0.14)
+        bars = [legs(rng, w, d, h, thick, between(rng, 0, 0.08), between(rng, 0, 0.03))]
         if chance(rng, 0.5):
-            apron = between(rng, 0.06, 0.12)
+            apron = between(rng, 0.06, 0.14)
             bars += [box(w * 0.9, 0.02, apron, 0, sy * d * 0.42, h - apron) for sy in (-1, 1)]
+            bars += [box(0.02, d * 0.84, apron, sx * w * 0.45, 0, h - apron) for sx in (-1, 1)]
         return merge(bars)
-    if style < 0.7:
-        return merge([box(0.035, d * 0.92, h, sx * (w / 2 - 0.06)) for sx in (-1, 1)])
-    if style < 0.85:
+    if style < 0.64:
+        thick, inset = between(rng, 0.03, 0.08), between(rng, 0.04, 0.2)
+        return merge([box(thick, d * 0.92, h, sx * (w / 2 - inset)) for sx in (-1, 1)])
+    if style < 0.76:
         feet = [box(0.08, d * 0.8, 0.05, sx * w * 0.38) for sx in (-1, 1)]
         posts = [box(0.07, 0.1, h, sx * w * 0.38) for sx in (-1, 1)]
         return merge([*feet, *posts, box(w * 0.76, 0.03, 0.08, z=h - 0.1)])
+    if style < 0.88:
+        posts_at = (0.0,) if w < 1.2 else (-w * 0.25, w * 0.25)
+        foot = min(w, d) * between(rng, 0.2, 0.32)
+        stem = between(rng, 0.04, 0.11)
+        return merge(
+            [
+                mesh
+                for x in posts_at
+                for mesh in (cylinder(stem, h, x), cylinder(foot, 0.05, x, top=stem, sides=14))
+            ]
+        )
     return merge(
         [box(0.06, 0.06, h, sx * w * 0.36, sy * d * 0.36) for sx in (-1, 1) for sy in (-1, 1)]
         + [box(w * 0.72, 0.04, 0.04, 0, sy * d * 0.36, 0.1) for sy in (-1, 1)]
     )
+
+
+def _cloth(rng: Rng, piece: Piece, w: float, d: float, h: float) -> None:
+    """A tablecloth that hangs over the edge; it is annotated as a part of the table."""
+    drop = between(rng, 0.08, 0.35) if chance(rng, 0.8) else between(rng, 0.4, max(0.41, h - 0.05))
+    cloth = drape(w, d, h + 0.004, min(drop, h * 0.9), rng, between(rng, 0.002, 0.012), 0.1)
+    piece.add(cloth, color=pick(rng, LINEN))
 
 
 def table(rng: Rng, w: float, d: float, h: float, name: str = "table", label: int = TABLE) -> Piece:
@@ -59,7 +70,9 @@ def table(rng: Rng, w: float, d: float, h: float, name: str = "table", label: in
         piece.add(box(w * 0.9, d * 0.85, h - 0.1, z=0.05))
     else:
         piece.surfaces.append(Surface(0, 0, w * 0.7, d * 0.7, 0.0, h * 0.7, 0.3))
-    return piece.top(mess=between(rng, 0.1, 1.0))
+    if h > 0.6 and chance(rng, 0.16):
+        _cloth(rng, piece, w, d, h)
+    return piece.top(mess=between(rng, 0.4, 1.5))
 
 
 def round_table(rng: Rng, w: float, d: float, h: float, name: str = "round table") -> Piece:
@@ -78,7 +91,7 @@ def round_table(rng: Rng, w: float, d: float, h: float, name: str = "round table
         )
     else:
         piece.add(legs(rng, w * 0.75, d * 0.75, h - thick, 0.045, 0, between(rng, 0, 0.06)))
-    piece.surfaces.append(Surface(0, 0, w * 0.62, d * 0.62, h, 1.0, between(rng, 0.1, 1.0)))
+    piece.surfaces.append(Surface(0, 0, w * 0.62, d * 0.62, h, 1.0, between(rng, 0.4, 1.5)))
     return piece
 
 

@@ -11,7 +11,7 @@ from .rays import RoomRays, pose_at
 from .sensor import Sensor
 
 
-def _stands(room: Room, rng: Rng, count: int, height: tuple[float, float], gap: float) -> Array:
+def stands(room: Room, rng: Rng, count: int, height: tuple[float, float], gap: float) -> Array:
     """Camera positions (count, 3) in free air, most of them in the first area."""
     found: list[Array] = []
     sizes = np.array([(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in room.areas])
@@ -47,18 +47,18 @@ def _clearance(room: Room, at: Array) -> float:
 
 
 def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
-    """Poses (V, 4, 4) of a walk that looks at most of the room: 22-48 views, mostly downwards.
+    """Poses (V, 4, 4) of a walk that looks at most of the room: 28-59 views, mostly downwards.
 
     A person who scans a room goes on until little is missing. So many random glances are tried at
     low resolution, and those that add most to what has been seen are kept, in walking order.
     """
-    room, count = rays.room, int(rng.integers(22, 49))
-    stands = _stands(room, rng, 40, (1.2, 1.75), 0.2)
-    steep, tries = between(rng, -0.65, -0.1), 220
+    room, count = rays.room, int(rng.integers(28, 60))
+    places = stands(room, rng, 60, (1.2, 1.75), 0.2)
+    steep, tries = between(rng, -0.6, -0.05), 220
     poses = np.stack(
         [
             pose_at(
-                stands[int(rng.integers(len(stands)))] + rng.normal(0, 0.05, 3),
+                places[int(rng.integers(len(places)))] + rng.normal(0, 0.05, 3),
                 between(rng, -np.pi, np.pi),
                 float(np.clip(rng.normal(steep, 0.35), -1.25, 0.35)),
                 float(rng.normal(0, 0.06)),
@@ -76,7 +76,7 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
     np.add.at(seen, (np.flatnonzero(good) // each, cell), 1.0)
     # Few scan the upper walls with as much care as the rest.
     height = (codes % 1000) * 0.3 - 50.0 if len(codes) else np.zeros(1)
-    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.6, 3.2) - height) / 0.9, 0.05, 1.0)
+    wanted = between(rng, 3.0, 6.0) * np.clip((between(rng, 1.8, 3.4) - height) / 0.9, 0.05, 1.0)
     if chance(rng, 0.3):  # a hasty scan: some parts are of no interest
         wanted[rng.random(len(wanted)) < between(rng, 0.1, 0.4)] = 0.5
     chosen: list[int] = []
@@ -97,7 +97,7 @@ def trajectory(rays: RoomRays, rng: Rng, sensor: Sensor) -> Array:
 def random_view(room: Room, rng: Rng) -> Array:
     """Pose of one frame of a robot or a person: 0.4-1.8 m high, pitch -60..+10 degrees."""
     height = (0.4, 1.0) if chance(rng, 0.4) else (1.0, 1.8)
-    position = _stands(room, rng, 1, height, 0.3)[0]
+    position = stands(room, rng, 1, height, 0.3)[0]
     pitch = np.radians(np.clip(rng.normal(-20, 18), -60, 10))
     # Look to where the room is: at a point away from the nearest wall.
     x0, y0, x1, y1 = room.areas[0]
