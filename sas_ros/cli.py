@@ -13,9 +13,11 @@ from sas_ros.huge_pages import use_huge_pages
 
 ROBOT_VERBS: dict[str, tuple[str, str]] = {
     "segment": ("sas_ros.commands.segment", "label a scan file, or find words in it"),
+    "label": ("sas_ros.commands.label", "label the point clouds of a bag, without a ROS graph"),
     "run": ("sas_ros.commands.run", "start the perception node (namespace sas)"),
-    "replay": ("sas_ros.commands.replay", "publish a scan file as PointCloud2"),
+    "replay": ("sas_ros.commands.replay", "publish a scan file, or play a bag"),
     "query": ("sas_ros.commands.query", "ask the running node for something by name"),
+    "doctor": ("sas_ros.commands.doctor", "say why nothing comes out, and what to do"),
     "save": ("sas_ros.commands.save", "write the next cloud of a topic as PLY"),
 }
 """Verb -> (module with `configure(parser)` and `run(arguments) -> int`, one line of help)."""

@@ -38,7 +38,7 @@ def room(tmp_path: Path) -> Path:
 def test_help_is_quick_and_names_every_verb() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "sas_training.cli", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    robot = ("segment", "run", "replay", "query", "save")
+    robot = ("segment", "label", "run", "replay", "query", "doctor", "save")
     for verb in (*robot, "train", "import-checkpoint", "evaluate", "world"):
         assert f"  {verb} " in result.stdout.replace("\n", " ")
     for heavy in ("torch", "rclpy", "open3d", "transformers"):

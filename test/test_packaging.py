@@ -28,8 +28,8 @@ REQUIREMENT_LISTS = ("base", "ros", "text", "demo", "test", "minkowski", "constr
 ROSDEP_KEYS = {
     "ament_cmake", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros",
     "lifecycle_msgs", "python3-numpy", "python3-pytest", "python3-yaml", "rcl_interfaces", "rclpy",
-    "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs",
-    "visualization_msgs",
+    "rosgraph_msgs", "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs",
+    "std_msgs", "visualization_msgs",
 }  # fmt: skip
 
 

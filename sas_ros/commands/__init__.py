@@ -9,8 +9,11 @@ from typing import Any
 from sas_ros.errors import SasError
 
 
-def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments shared by the verbs that read a scan and run a student on it."""
+def add_scan_arguments(
+    parser: argparse.ArgumentParser, up: str = "estimated from the largest horizontal planes"
+) -> None:
+    """Arguments shared by the verbs that read a scan and run a student on it; `up` says what the
+    verb takes for up where nothing is given."""
     parser.add_argument(
         "--student",
         default="indoor-tiny",
@@ -20,7 +23,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
         "--up",
         metavar="X,Y,Z",
         help="direction of up in the scan's frame, e.g. 0,0,1 or 0,-1,0 for a camera's optical "
-        "frame (default: estimated from the largest horizontal planes)",
+        f"frame (default: {up})",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "cpu"))
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`sas replay SCAN`: publish a scan file as PointCloud2."""
+"""`sas replay SCAN`: publish a scan file as PointCloud2, or play a bag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan file as a sensor: publishes it as PointCloud2 at a rate."""
+"""A scan file as a sensor: publishes it as PointCloud2 at a rate; a bag as it was recorded."""
 
 from __future__ import annotations
 
@@ -9,34 +9,77 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sas_ros.bags.reading import is_bag
 from sas_ros.errors import SasError
 from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.observation import Cloud, SourceHeader
 
 DEFAULT_FRAME = "scan"
+SCAN_RATE = 2.0
+"""Clouds per second."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `sas replay`."""
-    parser.add_argument("scan", type=Path, help=".ply .pcd .npy .npz, or KITTI / nuScenes .bin")
+    parser.add_argument(
+        "scan",
+        type=Path,
+        help=".ply .pcd .npy .npz, or KITTI / nuScenes .bin; or a bag: .mcap .db3 or its folder",
+    )
     parser.add_argument("--topic", default="points", help="relative to the namespace (points)")
     parser.add_argument("--namespace", default="sas", help="ROS namespace (sas)")
-    parser.add_argument("--rate", type=float, default=2.0, help="clouds per second (2)")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=None,
+        help="clouds per second (2); of a bag: times the recorded speed (1)",
+    )
     parser.add_argument(
         "--frame-id", default=None, help=f"frame of the cloud (the file's own, or {DEFAULT_FRAME})"
     )
     parser.add_argument(
         "--stamps",
         choices=("now", "original"),
-        default="now",
-        help="stamp clouds with the clock, or with the file's own stamp (0 where it has none)",
+        default=None,
+        help="stamp clouds with the clock, or with the file's own stamp (0 where it has none); "
+        "default: now, and with --clock original",
     )
     parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
+    parser.add_argument(
+        "--transport",
+        choices=("large", "default"),
+        default="large",
+        help="large: through enough shared memory for any cloud; default: as a driver that was "
+        "not told about it, whose best-effort clouds above 0.5 MB get lost",
+    )
     parser.add_argument("--count", type=int, default=0, help="clouds to publish; 0 never ends")
     parser.add_argument("--once", action="store_true", help="the same as --count 1")
     parser.add_argument(
         "--wait", type=float, default=0.0, help="seconds to wait for a subscriber; 0 waits for ever"
     )
+    bag = parser.add_argument_group("bags")
+    bag.add_argument(
+        "--bag-topic",
+        metavar="NAME",
+        help="the clouds to play, where the bag has several topics of them",
+    )
+    bag.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="other topics of the bag, such as /tf, under their own names",
+    )
+    bag.add_argument(
+        "--clock",
+        nargs="?",
+        type=float,
+        const=100.0,
+        default=0.0,
+        metavar="HZ",
+        help="publish the time of the recording on /clock, for nodes with use_sim_time (100)",
+    )
+    bag.add_argument("--loop", action="store_true", help="begin again at the end")
 
 
 class Replay:
@@ -53,7 +96,7 @@ class Replay:
         from sas_ros.clouds import write_cloud
 
         self._node = node
-        self._now_stamps = arguments.stamps == "now"
+        self._now_stamps = arguments.stamps != "original"
         self._left = 1 if arguments.once else arguments.count
         self._endless = self._left == 0
         self._wait = arguments.wait
@@ -70,7 +113,7 @@ class Replay:
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started = self._steady.now()
         self._waiting = node.create_timer(0.02, self._first, clock=self._steady)
-        self._rate = arguments.rate
+        self._rate = SCAN_RATE if arguments.rate is None else arguments.rate
 
     @property
     def done(self) -> bool:
@@ -105,12 +148,27 @@ class Replay:
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raises `SasError` for numbers that make no sense."""
-    if not 0.01 <= arguments.rate <= 1000:
-        raise SasError(f"--rate must lie in 0.01 to 1000 clouds per second, not {arguments.rate}.")
+    if arguments.rate is not None and not 0.01 <= arguments.rate <= 1000:
+        raise SasError(f"--rate must lie in 0.01 to 1000, not {arguments.rate}.")
     if arguments.count < 0:
         raise SasError(f"--count must not be negative, not {arguments.count}.")
     if not arguments.wait >= 0:
         raise SasError(f"--wait must not be negative, not {arguments.wait}.")
+    if not (arguments.clock == 0 or 0.1 <= arguments.clock <= 1000):
+        raise SasError(f"--clock must lie in 0.1 to 1000 Hz, not {arguments.clock}.")
+    bag = is_bag(arguments.scan)
+    if not bag and (arguments.clock or arguments.loop or arguments.also or arguments.bag_topic):
+        raise SasError(
+            f"--clock, --loop, --also and --bag-topic are for bags, and {arguments.scan} is a scan."
+        )
+    if arguments.clock and arguments.stamps == "now":
+        raise SasError("--clock plays the recorded time, so --stamps now would contradict it.")
+
+
+def prepare_transport(arguments: argparse.Namespace) -> None:
+    """Before rclpy is imported: the middleware reads the variable when it is loaded."""
+    if arguments.transport == "large":
+        print(use_large_cloud_profile(), file=sys.stderr)
 
 
 def run_replay(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ()) -> int:
@@ -118,11 +176,14 @@ def run_replay(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ())
     from sas_ros.scans import read_scan
 
     check_arguments(arguments)
+    if is_bag(arguments.scan):
+        from sas_ros.nodes.bag_replay import run_bag_replay
+
+        return run_bag_replay(arguments, ros_arguments)
     cloud = read_scan(arguments.scan)
     frame = arguments.frame_id or cloud.header.frame_id or DEFAULT_FRAME
     cloud = replace(cloud, header=SourceHeader(cloud.header.stamp_ns, frame))
-    # Before rclpy is imported: the middleware reads the variable when it is loaded.
-    print(use_large_cloud_profile(), file=sys.stderr)
+    prepare_transport(arguments)
 
     import rclpy
     from rclpy.executors import ExternalShutdownException
@@ -151,7 +212,7 @@ def run_replay(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ())
 
 
 def main() -> int:
-    """Entry point of `ros2 run sas_ros replay SCAN [options] [--ros-args ...]`."""
+    """Entry point of `ros2 run sas_ros replay SCAN-OR-BAG [options] [--ros-args ...]`."""
     own, ros = split_ros_arguments(sys.argv[1:])
     parser = argparse.ArgumentParser(prog="replay", description=__doc__)
     add_arguments(parser)
