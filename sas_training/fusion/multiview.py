@@ -240,7 +240,9 @@ class _Sum:
                 )
             told = found.valid.to(pixels.device).reshape(-1)[pixels].bool()
             index, pixels = index[told], pixels[told]
-        table = found.features.to(pixels.device).reshape(-1, self.source.channels).contiguous()
+        # A teacher may have left its gradients on: they are no part of a mean.
+        features = found.features.detach().to(pixels.device)
+        table = features.reshape(-1, self.source.channels).contiguous()
 
         def add_part(start: int) -> None:
             part = index[start : start + self.step]

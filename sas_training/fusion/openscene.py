@@ -44,19 +44,19 @@ def read_openscene(path: Path, teacher: str, scene: str) -> PointFeatures:
     path = Path(path)
     if not path.is_file():
         raise SasError(f"There are no point features at {path}.")
-    content = _read(path)
+    content = read_plain(path, "point features")
     if not isinstance(content, Mapping) or not {"feat", "mask_full"} <= content.keys():
         raise SasError(
             f"{path} holds no OpenScene point features; wanted is a dict with feat and mask_full."
         )
-    found = _array(path, "feat", content["feat"])
-    full = _array(path, "mask_full", content["mask_full"])
+    found = plain_array(path, "feat", content["feat"])
+    full = plain_array(path, "mask_full", content["mask_full"])
     if found.ndim != 2 or found.dtype.kind != "f":
         raise SasError(f"feat of {path} is not a matrix of floating-point numbers.")
     if full.ndim != 1 or full.dtype != np.bool_:
         raise SasError(f"mask_full of {path} is not a list of true and false.")
     if "mask" in content:
-        found, full = _of_chunk(path, found, full, _array(path, "mask", content["mask"]))
+        found, full = _of_chunk(path, found, full, plain_array(path, "mask", content["mask"]))
     with np.errstate(over="ignore"):  # PointFeatures says what became infinite
         stored = np.ascontiguousarray(found, dtype=np.float16)
     try:
@@ -93,7 +93,8 @@ def _of_chunk(
     return found, full
 
 
-def _array(path: Path, name: str, value: object) -> npt.NDArray[Any]:
+def plain_array(path: Path, name: str, value: object) -> npt.NDArray[Any]:
+    """An array of numbers out of `read_plain`; raises `SasError` for anything else."""
     if isinstance(value, _NumpyArray):
         value = value.values
     elif isinstance(value, torch.Tensor):
@@ -105,7 +106,14 @@ def _array(path: Path, name: str, value: object) -> npt.NDArray[Any]:
     return value
 
 
-def _read(path: Path) -> Any:
+def read_plain(path: Path, what: str) -> Any:
+    """Content of a file of `torch.save` that holds tensors, plain arrays and containers of them.
+
+    Arrays of numpy come out as something that `plain_array` turns into arrays.
+
+    Raises:
+        SasError: not readable without running code; `what` says what it should hold.
+    """
     safe_globals = getattr(torch.serialization, "safe_globals", None)
     if safe_globals is None:
         raise SasError(
@@ -118,7 +126,7 @@ def _read(path: Path) -> Any:
     except Exception as error:  # a broken pickle raises whatever its opcodes lead to
         raise SasError(
             f"{path} cannot be read as tensors and plain numbers alone ({type(error).__name__}); "
-            "nothing of it was run. It is cut off, or no file of point features."
+            f"nothing of it was run. It is cut off, or no file of {what}."
         ) from error
 
 
