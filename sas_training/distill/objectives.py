@@ -125,7 +125,8 @@ class StudentFeatures:
             narrow, lengths = narrow[owner], lengths[owner]
         gram = self.kernel @ self.kernel.t()
         own = ((self.trunk @ gram) * self.trunk).sum(1).clamp_min(_SMALL).sqrt()
-        return (self.trunk * narrow).sum(1) / (own * lengths.clamp_min(_SMALL))
+        cosines: torch.Tensor = (self.trunk * narrow).sum(1) / (own * lengths.clamp_min(_SMALL))
+        return cosines
 
 
 def group_means(values: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
