@@ -37,6 +37,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def whole_files(folder: Path, *patterns: str) -> list[Path]:
+    """Sorted files of a folder that match one of the patterns, such as "*.npz".
+
+    Hidden ones are left out: that is what `atomic_path` leaves behind in a process that is killed.
+    """
+    found = {path for pattern in patterns for path in Path(folder).glob(pattern)}
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that the file is either the old one or the whole new one."""
     with atomic_path(Path(path)) as temporary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ def student_folders() -> Iterator[Path]:
     if (repository / "package.xml").is_file():
         yield repository / "config" / "students"
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in [*prefixes, sys.prefix]:
+    for prefix in [*prefixes, sys.prefix, site.getuserbase()]:  # the last: pip install --user
         yield Path(prefix) / "share" / "sas_ros" / "config" / "students"
 
 

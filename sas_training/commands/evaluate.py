@@ -1,19 +1,28 @@
-"""`sas evaluate --student S --labels scannet20 FILES|DIR`: labels and objects of labelled scans."""
+"""`sas evaluate SCANS`: a student, or point features, against labelled scans."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sas_ros.commands import add_scan_arguments, parse_up
+from sas_ros.commands import add_scan_arguments, parse_up, whole_number
 from sas_ros.errors import SasError
 from sas_ros.observation import Up
 from sas_training.evaluation.instances import CLUSTERINGS
 from sas_training.evaluation.labels import LABEL_SETS
+
+if TYPE_CHECKING:
+    from sas_training.evaluation.given import GivenScans
+    from sas_training.evaluation.protocol import ProtocolWords
+    from sas_training.evaluation.report import Report
+
+
+_OF_STUDENTS = ("student", "up", "device", "votes", "backend", "precision", "memory_budget", "seed")
+"""Options that say how a student is run."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +30,71 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "scans",
         nargs="+",
         type=Path,
-        help=".npz files with points (N, 3) m and labels (N,), 255 ignored, ScanNet rooms "
-        "(*_vert.npy beside *_sem_label.npy and *_ins_label.npy), or folders of them",
+        help=".npz files with points (N, 3) m and labels (N,), 255 ignored; OpenScene's .pth; "
+        "ScanNet rooms (*_vert.npy beside *_sem_label.npy and *_ins_label.npy); folders of them",
     )
-    add_scan_arguments(parser)
+    add_scan_arguments(parser, up="0,0,1, as labelled scans are")
+    parser.add_argument(
+        "--scenes",
+        metavar="KIND",
+        help="the scans are a data set or recording of this kind instead: scannet, matterport, "
+        "nuscenes and others that `sas scenes` reads",
+    )
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="for --scenes: only these, a name per line, such as scannetv2_val.txt",
+    )
     parser.add_argument("--labels", default="scannet20", choices=sorted(LABEL_SETS))
+    parser.add_argument(
+        "--words",
+        choices=("own", "protocol"),
+        default="own",
+        help="what points are compared with: the student's own words, which become classes by "
+        "name, or the prompts of the published evaluation (default: own)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="for --words protocol, --features: .npz or .safetensors with names and embeddings",
+    )
+    parser.add_argument(
+        "--text-encoder", help="for --words protocol, --features: by default by the width"
+    )
+    parser.add_argument("--text-weights", type=Path, help="local weights of the text encoder")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="score point features instead of a student: one .safetensors or OpenScene .pt for "
+        "each scan, called as the scan is, or a folder of them",
+    )
+    parser.add_argument(
+        "--unseen",
+        choices=("left-out", "wrong", "nearest"),
+        default="left-out",
+        help="for --features: points that have none count as wrong in the accuracies and are left "
+        "out of every IoU, as published; or are wrong; or are what the nearest other point is",
+    )
+    parser.add_argument(
+        "--points",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="keep only this share of the points of each scan, chosen at random (default: 1)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of the choice of --points (default: 0)"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write report.json, report.md, confusion.csv and confusion.png there",
+    )
     parser.add_argument(
         "--queries",
         action="store_true",
@@ -48,19 +117,84 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="for --instances: how the robot finds objects, or plain DBSCAN to compare with",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(of_students={name: parser.get_default(name) for name in _OF_STUDENTS})
 
 
 def run(arguments: argparse.Namespace) -> int:
-    only_objects = arguments.true_labels or arguments.clustering != CLUSTERINGS[0]
-    if only_objects and not arguments.instances:
+    _refuse_what_does_not_fit(arguments)
+    from sas_training.evaluation.printing import score_table
+
+    score = _score_features if arguments.features else _score_student
+    report = score(arguments)
+    if arguments.report is not None:
+        report.write(arguments.report)
+    result = {
+        "student": report.subject["name"],
+        "labels": arguments.labels,
+        "votes": report.protocol.get("votes"),
+        "points_share": arguments.points,
+        "files": [scan.name for scan in report.scores.scans],
+        "protocol": dict(report.protocol),
+        **report.scores.summary(),
+        "worst_confusions": [vars(worst) for worst in report.scores.matrix.worst()],
+        **report.more,
+    }
+    print(json.dumps(result, indent=2) if arguments.json else score_table(result))
+    if arguments.report is not None and not arguments.json:
+        print(f"wrote {arguments.report / 'report.md'}")
+    return 0
+
+
+def _refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
+    """Raise SasError for options that would be passed over in silence."""
+    clustering = arguments.true_labels or arguments.clustering != CLUSTERINGS[0]
+    if clustering and not arguments.instances:
         raise SasError("--true-labels and --clustering say how --instances is done: add it.")
+    asked = arguments.instances or arguments.queries
+    if arguments.points != 1 and asked:
+        raise SasError("--points is for labels: --queries and --instances take all points.")
+    if arguments.words == "protocol" and asked:
+        raise SasError("--queries and --instances are asked in the student's own words.")
+    if arguments.features and (asked or arguments.points != 1):
+        raise SasError("--features scores labels of all points: no student runs, nothing is asked.")
+    given = [
+        name for name, usual in arguments.of_students.items() if vars(arguments)[name] != usual
+    ]
+    if arguments.features and given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise SasError(f"--features scores features as they are: no student runs, so no {options}.")
+    if arguments.scenes and asked:
+        raise SasError("--queries and --instances read files, not --scenes.")
+    if arguments.list and not arguments.scenes:
+        raise SasError("--list names scenes of a data set: say of which kind with --scenes.")
+    if arguments.scenes and len(arguments.scans) != 1:
+        raise SasError("--scenes wants one folder or recording.")
+    if arguments.unseen != "left-out" and not arguments.features:
+        raise SasError("--unseen is for --features: a student labels every point.")
+    texts = arguments.embeddings or arguments.text_encoder or arguments.text_weights
+    if texts and not arguments.features and arguments.words != "protocol":
+        raise SasError(
+            "--embeddings, --text-encoder and --text-weights are for --words protocol: the "
+            "student's own words have their embeddings."
+        )
+
+
+def _score_student(arguments: argparse.Namespace) -> Report:
     from sas_ros.segmenter import Segmenter
     from sas_ros.student.bundle import StudentBundle
     from sas_ros.student.locate import find_student
     from sas_training.evaluation.instances_scoring import score_instances
-    from sas_training.evaluation.scoring import ask_for_things, evaluate, expand
+    from sas_training.evaluation.report import Report, file_sha256
+    from sas_training.evaluation.scoring import (
+        ask_for_things,
+        score_scans,
+        student_predictions,
+        words_without_class,
+    )
 
-    bundle = StudentBundle.load(find_student(arguments.student))
+    given = _given(arguments)
+    path = find_student(arguments.student)
+    bundle = StudentBundle.load(path)
     segmenter = Segmenter(
         bundle,
         device=arguments.device,
@@ -70,72 +204,114 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
     )
     # Labelled rooms are z up by contract; an estimate could only make the score worse.
-    up = parse_up(arguments.up)
-    direction = np.array([0.0, 0.0, 1.0]) if up is None else up
-    files = expand(arguments.scans)
-    result = evaluate(segmenter, files, arguments.labels, Up(direction, "parameter"))
+    direction = parse_up(arguments.up)
+    up = Up(np.array([0.0, 0.0, 1.0]) if direction is None else direction, "parameter")
+    labels = LABEL_SETS[arguments.labels]
+    words, without = None, []
+    if arguments.words == "protocol":
+        encoder = arguments.text_encoder or bundle.text_encoder
+        words = _prompts(arguments, bundle.feature_dim, encoder)
+    else:
+        without = list(words_without_class(segmenter, labels.name))
+    scores = score_scans(
+        given.scans(),
+        labels,
+        student_predictions(segmenter, labels.name, up, words),
+        share=arguments.points,
+        seed=arguments.seed,
+    )
+    more: dict[str, Any] = {}
     if arguments.queries:
-        result["queries"] = ask_for_things(
-            segmenter, files, arguments.labels, Up(direction, "parameter")
-        )
+        more["queries"] = ask_for_things(segmenter, given.files, labels.name, up)
     if arguments.instances:
-        result["instances"] = score_instances(
+        more["instances"] = score_instances(
             segmenter,
-            files,
-            arguments.labels,
-            Up(direction, "parameter"),
+            given.files,
+            labels.name,
+            up,
             true_labels=arguments.true_labels,
             clustering=arguments.clustering,
         )
-    result = {
-        "student": bundle.name,
-        "labels": arguments.labels,
-        "votes": arguments.votes,
-        "files": [str(path) for path in files],
-        **result,
+    subject = {
+        "name": bundle.name,
+        "student": arguments.student,
+        "student_sha256": file_sha256(path),
+        "voxel_size_m": bundle.voxel_size,
     }
-    print(json.dumps(result, indent=2) if arguments.json else _table(result))
-    return 0
+    protocol = {
+        "labels": labels.name,
+        "scenes": arguments.scenes,
+        "words": _said(words),
+        "words_without_class": without,
+        "votes": arguments.votes,
+        "points_share": arguments.points,
+        "seed": arguments.seed if arguments.points < 1 else None,
+        "up": [float(number) for number in up.direction],
+        "device": segmenter.device.type,
+        "backend": segmenter.engine.backend.name,
+        "precision": str(segmenter.engine.dtype).removeprefix("torch."),
+        # As it was asked for: the default follows the memory of the machine.
+        "memory_budget_mib": arguments.memory_budget or None,
+    }
+    return Report(subject, protocol, scores, more)
 
 
-def _table(result: dict[str, Any]) -> str:
-    lines = [
-        f"{result['student']} on {len(result['files'])} files, {result['points']} labelled points, "
-        f"votes {result['votes']}",
-        f"  mIoU over present classes {result['miou_present']:.3f}   over all classes "
-        f"{result['miou_all']:.3f}   mAcc {result['macc']:.3f}",
-    ]
-    if "queries" in result:
-        asked = result["queries"]
-        lines.append(
-            f"  asked for things: found {asked['found_there']} of {asked['there']} that are there, "
-            f"{asked['found_absent']} of {asked['absent']} that are not"
-        )
-    for name, row in result["per_class"].items():
-        if row["iou"] is not None:
-            lines.append(
-                f"  {name:<16} IoU {row['iou']:.3f}  acc {row['acc']:.3f}  {row['points']} points"
-            )
-    if "instances" in result:
-        lines += _object_lines(result["instances"])
-    return "\n".join(lines)
+def _score_features(arguments: argparse.Namespace) -> Report:
+    from sas_training.evaluation.feature_predictions import (
+        expand_features,
+        feature_predictions,
+        paired,
+        read_features,
+    )
+    from sas_training.evaluation.report import Report, file_sha256
+    from sas_training.evaluation.scoring import score_scans
+
+    given = _given(arguments)
+    pairs = paired(given.names, expand_features(arguments.features))
+    first = read_features(next(iter(pairs.values())))
+    words = _prompts(arguments, first.channels, arguments.text_encoder)
+    labels = LABEL_SETS[arguments.labels]
+    predict = feature_predictions(pairs, words, arguments.unseen)
+    scores = score_scans(given.scans(), labels, predict)
+    subject = {
+        "name": first.teacher,
+        "features": [str(path) for path in pairs.values()],
+        "features_sha256": [file_sha256(path) for path in pairs.values()],
+        "settings_of_the_first": dict(first.settings),
+    }
+    protocol = {
+        "labels": labels.name,
+        "scenes": arguments.scenes,
+        "words": _said(words),
+        "points_share": 1.0,
+        "unseen": arguments.unseen,
+    }
+    return Report(subject, protocol, scores, {})
 
 
-def _object_lines(found: dict[str, Any]) -> list[str]:
-    source = "true labels" if found["true_labels"] else "the student's labels"
-    lines = [
-        f"objects ({found['clustering']}, of {source}): "
-        "AP25, AP50, true, found, split, merged, centre and size error"
-    ]
-    for name, row in [("all", found), *found["per_class"].items()]:
-        if row["true"]:
-            lines.append(
-                f"  {name:<16} {_number(row['ap25'])}  {_number(row['ap50'])}  {row['true']:4d}  "
-                f"{row['found']:4d}  {row['split']:3d}  {row['merged']:3d}  "
-                f"{_number(row['center_error_m'])} m  {_number(row['size_error_m'])} m"
-            )
-    return lines
+def _given(arguments: argparse.Namespace) -> GivenScans:
+    from sas_training.evaluation.given import GivenScans
+
+    labels = LABEL_SETS[arguments.labels]
+    if arguments.scenes is None:
+        return GivenScans.of_files(arguments.scans, labels)
+    return GivenScans.of_scenes(arguments.scenes, arguments.scans[0], labels, arguments.list)
 
 
-def _number(value: float | None) -> str:
-    return "    -" if value is None else f"{value:.3f}"
+def _prompts(arguments: argparse.Namespace, width: int, encoder: str | None) -> ProtocolWords:
+    from sas_training.evaluation.protocol import embedded_prompts
+
+    return embedded_prompts(
+        LABEL_SETS[arguments.labels],
+        width,
+        embeddings=arguments.embeddings,
+        encoder=encoder,
+        weights=arguments.text_weights,
+    )
+
+
+def _said(words: ProtocolWords | None) -> str:
+    """What points were compared with, for the report."""
+    if words is None:
+        return "the student's own, by name"
+    return f"{len(words.vocabulary)} prompts of the label set, {words.source}"

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=".npz files with points (N, 3) m and labels (N,), 255 ignored, or folders of them",
     )
-    add_scan_arguments(parser)
+    add_scan_arguments(parser, up="0,0,1, as labelled scans are")
     parser.add_argument("--labels", default="scannet20", choices=sorted(LABEL_SETS))
     parser.add_argument(
         "--queries",
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Labelled rooms are z up by contract, as for `sas evaluate`.
     direction = np.array([0.0, 0.0, 1.0]) if up is None else up
     embeddings = embed_questions(questions, bundle, encoder)
-    report = ask(segmenter, files, questions, embeddings, Up(direction, "parameter"))
+    report = ask(segmenter, files, questions, embeddings, Up(direction, "parameter"), labels)
     result = {
         "student": bundle.name,
         "labels": labels.name,

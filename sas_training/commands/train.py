@@ -6,13 +6,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sas_ros.commands import whole_number
 from sas_ros.errors import SasError
 
 if TYPE_CHECKING:
-    from sas_training.distill.trainer import Trainer
+    from sas_ros.student.bundle import StudentBundle
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_training.distill.trainer import TINY_PLANES, TrainConfig, Trainer
     from sas_training.distill.words import WordBank
     from sas_training.evaluation.labels import LABEL_SETS
+    from sas_training.evaluation.report import file_sha256
 
     indoor = [name for name, labels in LABEL_SETS.items() if labels.nyu40_ids]
     if arguments.labels not in indoor:  # the phrases of the calibration are about rooms
@@ -87,9 +88,15 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         workers=arguments.workers,
     )
-    trainer = Trainer(scans, words, architecture, config, arguments.run or Path("runs") / name)
-    if arguments.init and not trainer.step:
-        trainer.start_from(StudentBundle.load(find_student(str(arguments.init))).network())
+    start, start_sha256 = None, ""
+    if arguments.init:
+        path = find_student(str(arguments.init))
+        start, start_sha256 = StudentBundle.load(path), file_sha256(path)
+    origin = origin_of(arguments.data, scans.counts, start)
+    run_folder = arguments.run or Path("runs") / name
+    trainer = Trainer(scans, words, architecture, config, run_folder, start_sha256)
+    if start is not None and not trainer.step:
+        trainer.start_from(start.network(), start.inputs, samples.inputs)
     if trainer.step:
         print(f"going on from step {trainer.step} of {config.steps}", file=sys.stderr)
     started = time.monotonic()
@@ -111,7 +118,16 @@ def run(arguments: argparse.Namespace) -> int:
         inputs=samples.inputs,
         voxel_size=samples.voxel_size,
     )
-    facts = _provenance(arguments, trainer, count_parameters(trainer.averaged), started)
+    facts = {
+        **origin,
+        "steps": trainer.step,
+        # In the fingerprint of the run, so that no run goes on from another.
+        "started_from": None if start is None else {"name": start.name, "sha256": start_sha256},
+        "scans_per_step": arguments.scans_per_step,
+        "seed": arguments.seed,
+        "minutes_of_last_run": round((time.monotonic() - started) / 60, 1),
+        "parameters": count_parameters(trainer.averaged),
+    }
     metrics = export_student(
         arguments.output, trainer.averaged, recipe, facts, encoder, arguments.validation
     )
@@ -121,17 +137,42 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _provenance(
-    arguments: argparse.Namespace, trainer: Trainer, parameters: int, started: float
-) -> dict[str, Any]:
-    return {
-        "supervision": "class labels of generated rooms; no distillation from 2D teachers",
-        "data": "procedural rooms of sas_training.scenes.procedural; no real scans",
-        "steps": trainer.step,
-        "started_from": str(arguments.init.name) if arguments.init else None,
-        "scans_per_step": arguments.scans_per_step,
-        "seed": arguments.seed,
-        "minutes_of_last_run": round((time.monotonic() - started) / 60, 1),
-        "parameters": parameters,
-        "licence": "Apache-2.0",
-    }
+_NO_TEACHERS, _NO_SCANS, _OURS = "no distillation from 2D teachers", "no real scans", "Apache-2.0"
+
+
+def origin_of(data: Path, counts: tuple[int, int], start: StudentBundle | None) -> dict[str, str]:
+    """`supervision`, `data` and `licence` of a student, as far as they are known.
+
+    Only of rooms that `sas world make` signed with a `world.json` it is known that nothing real is
+    in them; and a student that was started from another has in it whatever that one has.
+
+    Args:
+        data: the folder trained with.
+        counts: rooms and views in it.
+        start: the student started from.
+
+    Raises:
+        SasError: a `world.json` that cannot be read.
+    """
+    from sas_training.scenes.procedural.manifest import manifest_path, read_manifest
+
+    world = read_manifest(data) if manifest_path(data).is_file() else None
+    if world is None:
+        labels = "class labels"
+        rooms = f"{counts[0]} labelled scans and {counts[1]} single views, not known where from"
+    else:
+        labels = "class labels of generated rooms"
+        rooms = (
+            f"procedural rooms of sas_training.scenes.procedural, version {world['world']}, seed "
+            f"{world['seed']}"
+        )
+    before = {} if start is None else start.provenance
+    known = [str(before.get(key, "not stated")) for key in ("supervision", "data", "licence")]
+    ours = _NO_TEACHERS in known[0] and _NO_SCANS in known[1] and known[2] == _OURS
+    if world is not None and (start is None or ours):
+        labels, rooms, licence = f"{labels}; {_NO_TEACHERS}", f"{rooms}; {_NO_SCANS}", _OURS
+    else:
+        licence = "not stated: see those of the scans and of the student started from"
+        labels += "" if start is None else f"; before that: {known[0]}"
+        rooms += "" if start is None else f"; before that: {known[1]}"
+    return {"supervision": labels, "data": rooms, "licence": licence}

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from sas_ros.errors import SasError
+from sas_ros.files import whole_files
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.matching import KnownPhrases, LabelledElements, calibrate, query_quality
@@ -64,14 +65,16 @@ def calibrate_bundle(
         )
     rooms = folder / "rooms" if (folder / "rooms").is_dir() else folder
     files = expand([rooms])
-    views = sorted((folder / "views").glob("*.npz"))[: len(files)]
+    views = whole_files(folder / "views", "*.npz")[: len(files)]
     phrases, kept = known_phrases(bundle.vocabulary, encoder, bundle.prompt)
     bundle = replace(bundle, vocabulary=replace(bundle.vocabulary, phrases=kept))
     segmenter = Segmenter(bundle, device="cpu")
-    elements = labelled_elements(segmenter, files)
+    elements = labelled_elements(segmenter, files, labels)
     known = KnownPhrases(phrases.embeddings, phrases.meant)
     calibration = calibrate(elements, bundle.vocabulary, known)
-    groups = [found_objects(segmenter, group, calibration) for group in (files, views) if group]
+    groups = [
+        found_objects(segmenter, group, calibration, labels) for group in (files, views) if group
+    ]
     calibration, absent_found = with_sizes(calibration, groups, bundle.vocabulary.names)
     quality = query_quality(elements, bundle.vocabulary, known, calibration)
     score = evaluate(segmenter, files, labels.name, _up())
@@ -92,12 +95,14 @@ def _up() -> Up:
     return Up(np.array([0.0, 0.0, 1.0]), "parameter")
 
 
-def labelled_elements(segmenter: Segmenter, files: Sequence[Path]) -> LabelledElements:
+def labelled_elements(
+    segmenter: Segmenter, files: Sequence[Path], label_set: LabelSet
+) -> LabelledElements:
     """Voxels of the first rooms, with the majority label of their points."""
     features, labels, scenes = [], [], []
     voxels = 0
     for number, path in enumerate(files):
-        scan = read_objects(path)
+        scan = read_objects(path, label_set)
         scene = segmenter.segment(scan.cloud, _up())
         majority = voxel_labels(
             scene.element_of_point.astype(np.int64),
@@ -136,7 +141,7 @@ class FoundObjects:
 
 
 def found_objects(
-    segmenter: Segmenter, files: Sequence[Path], calibration: Calibration
+    segmenter: Segmenter, files: Sequence[Path], calibration: Calibration, label_set: LabelSet
 ) -> FoundObjects:
     """Ask every scan for every word of the vocabulary; its words are the classes."""
     vocabulary = segmenter.bundle.vocabulary
@@ -145,7 +150,7 @@ def found_objects(
     there, absent = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     found, right = (np.zeros((*shape, len(SIZES)), np.bool_) for _ in range(2))
     for row, path in enumerate(files):
-        scan = read_objects(path)
+        scan = read_objects(path, label_set)
         cloud, truth = scan.cloud, scan.labels
         scene = segmenter.segment(cloud, _up())
         for word, name in enumerate(vocabulary.names):

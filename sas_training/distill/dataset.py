@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sas_ros.errors import SasError
+from sas_ros.files import whole_files
 from sas_ros.student.inputs import FLOOR_PERCENTILE, INPUTS, input_features, mean_colors
 from sas_ros.voxels import voxelise
 from sas_training.distill.augment import (
@@ -25,6 +26,7 @@ from sas_training.distill.augment import (
 from sas_training.distill.words import KINDS
 from sas_training.evaluation.labelled import IGNORED, AnnotatedScan, read_objects
 from sas_training.evaluation.labels import LabelSet
+from sas_training.scenes.procedural.manifest import manifest_path
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
 
@@ -78,19 +80,31 @@ class LabelledScans(Dataset[Batch]):
     def __init__(
         self, folder: Path, labels: LabelSet, config: SampleConfig, *, steps: int, seed: int
     ) -> None:
-        self._rooms = sorted((folder / "rooms").glob("*.npz"))
-        self._views = sorted((folder / "views").glob("*.npz"))
+        self._rooms = whole_files(folder / "rooms", "*.npz")
+        self._views = whole_files(folder / "views", "*.npz")
         if not self._rooms:
             raise SasError(
                 f"There are no scans in {folder / 'rooms'}; make some with `sas world make`."
             )
+        self._folder, self._labels = folder, labels
         self._classes = len(labels)
         self._stuff = {labels.id_of("wall"), labels.id_of("floor")}
         self._config, self._steps, self._seed = config, steps, seed
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Numbers of rooms and of views."""
+        return len(self._rooms), len(self._views)
+
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the batches: a resumed run must not go on with others."""
-        files = [path.name for path in (*self._rooms, *self._views)]
+        """What decides the batches: a resumed run must not go on with others.
+
+        Of the files that is their names and sizes, and where they were generated, what `world.json`
+        says: one seed gives files of other sizes in another version of the world.
+        """
+        files = [f"{path.name} {path.stat().st_size}" for path in (*self._rooms, *self._views)]
+        world = manifest_path(self._folder)
+        files.append(world.read_text(encoding="utf-8") if world.is_file() else "")
         listing = hashlib.sha256("\n".join(files).encode()).hexdigest()
         return {"config": asdict(self._config), "seed": self._seed, "files": listing}
 
@@ -108,7 +122,7 @@ class LabelledScans(Dataset[Batch]):
         config = self._config
         single = bool(self._views) and rng.random() < config.views
         files = self._views if single else self._rooms
-        scan = read_objects(files[rng.integers(len(files))])
+        scan = read_objects(files[rng.integers(len(files))], self._labels)
         points, labels, objects = scan.points, scan.labels, _objects(scan)
         points[:, 2] -= np.percentile(points[:, 2], FLOOR_PERCENTILE)
         rows = np.arange(len(points))

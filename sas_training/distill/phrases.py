@@ -30,7 +30,7 @@ MEANT: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("cabinet",): (
         "kitchen cabinet", "closet", "locker", "linen cupboard", "commode with drawers",
-        "nightstand", "storage cabinet", "place to put clothes away", "where the plates are kept",
+        "storage cabinet", "place to put clothes away", "where the plates are kept",
         "cabinets in the kitchen", "chest", "tv cabinet", "drawers", "vanity unit",
     ),
     ("bed",): (
@@ -149,6 +149,7 @@ ABSENT = (
     "clock", "mirror", "lamp", "television", "book", "pillow",
     "vase", "candle", "potted plant", "bonsai", "flower",
     "waste bin", "bucket", "broom", "iron", "clothes hanger", "hamper", "shopping bag", "backpack",
+    "nightstand", "dresser", "chest of drawers",
     "trolley", "umbrella", "shoe", "jacket", "hat", "toy", "teddy bear", "ball", "doll",
     "box", "parcel", "newspaper", "magazine", "paper", "pen", "bottle", "coffee mug", "plate",
     "cooking pot", "washing machine", "microwave", "oven", "stove", "toaster", "coffee machine",

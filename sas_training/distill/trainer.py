@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sas_ros.errors import SasError
-from sas_ros.files import atomic_path
 from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.inputs import choose_device
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.distill.dataset import Batch, LabelledScans
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.words import AskedWords, WordBank
 from sas_training.evaluation.labelled import IGNORED
 
-CHECKPOINT = "checkpoint.pt"
 TINY_PLANES = (24, 32, 64, 128, 96, 64, 32, 32)
 
 
@@ -55,9 +53,11 @@ class Trainer:
         words: text embeddings of every class.
         architecture: shape of the student.
         run: folder of the checkpoint; a run found there goes on where it stopped.
+        start: what tells the weights that are given to `start_from`, such as a hash of them; "" for
+            random ones.
 
     Raises:
-        SasError: a checkpoint in `run` that belongs to other settings.
+        SasError: a checkpoint in `run` that is damaged or belongs to other settings.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Trainer:
         architecture: MinkUNetConfig,
         config: TrainConfig,
         run: Path,
+        start: str = "",
     ) -> None:
-        self._scans, self._words, self._config, self._run = scans, words, config, run
+        self._scans, self._words, self._config = scans, words, config
+        self._run = RunFolder(run)
         self._device = choose_device(config.device)
         torch.manual_seed(config.seed)
         self.network = MinkUNet(architecture).to(self._device)
@@ -90,6 +92,7 @@ class Trainer:
                 "net": architecture.to_dict(),
                 "scans": scans.fingerprint(),
                 "words": hashlib.sha256(words.fingerprint()).hexdigest(),
+                "start": start,
             },
             sort_keys=True,
         )
@@ -104,20 +107,44 @@ class Trainer:
         assert isinstance(network, MinkUNet)
         return network
 
-    def start_from(self, network: MinkUNet) -> None:
+    def start_from(
+        self, network: MinkUNet, its_inputs: Sequence[str] = (), inputs: Sequence[str] = ()
+    ) -> None:
         """Begin with the weights of a trained network instead of random ones.
 
+        Args:
+            network: of the same shape but for its input channels.
+            its_inputs, inputs: names of its input channels and of ours; those that it does not know
+                begin with weights of zero, so that it first says what it said without them.
+
         Raises:
-            SasError: it has another shape.
+            SasError: it has another shape, or inputs that we have not.
         """
-        if network.config != self.network.config:
+        first = "conv0p1s1.kernel"
+        weights = dict(network.state_dict())
+        if tuple(its_inputs) != tuple(inputs):
+            missing = sorted(set(its_inputs) - set(inputs))
+            if missing:
+                raise SasError(
+                    f"The student to start from sees {', '.join(missing)}; this one not."
+                )
+            known = weights[first]
+            grown = known.new_zeros((known.shape[0], len(inputs), known.shape[2]))
+            grown[:, [tuple(inputs).index(name) for name in its_inputs]] = known
+            weights[first] = grown
+        shapes = {key: value.shape for key, value in self.network.state_dict().items()}
+        if {key: value.shape for key, value in weights.items()} != shapes:
             raise SasError("The student to start from has another architecture than this run.")
-        self.network.load_state_dict(network.state_dict())
-        self.averaged.load_state_dict(network.state_dict())
+        self.network.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
 
     def steps(self) -> Iterator[int]:
-        """Train; yields the number of the step just done. Checkpoints on the way and at the end,
-        also when the loop is left early."""
+        """Train; yields the number of the step just done. A checkpoint is written on the way, at
+        the end, and when the loop is left between two steps: never in the midst of one.
+
+        Raises:
+            SasError: loss or gradients are no finite numbers; that step is not saved.
+        """
         remaining = range(self.step, self._config.steps)
         loader = torch.utils.data.DataLoader(
             torch.utils.data.Subset(self._scans, remaining),
@@ -125,15 +152,19 @@ class Trainer:
             num_workers=self._config.workers,
             prefetch_factor=4 if self._config.workers else None,
         )
-        try:
-            for batch in loader:
-                self._train_step(batch)
-                self.step += 1
-                if self.step % self._config.checkpoint_every == 0:
-                    self._save()
+        saved = self.step
+        for batch in loader:
+            self._train_step(batch)
+            self.step += 1
+            if self.step % self._config.checkpoint_every == 0 or self.step == remaining.stop:
+                self._save()
+                saved = self.step
+            try:
                 yield self.step
-        finally:
-            self._save()
+            except GeneratorExit:
+                if saved != self.step:
+                    self._save()
+                raise
 
     def _train_step(self, batch: Batch) -> None:
         config = self._config
@@ -157,13 +188,16 @@ class Trainer:
         loss = (losses * weight).sum() / weight.sum().clamp_min(1e-12)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 5.0))
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise SasError(
+                f"The loss became {value} with gradients of length {norm} in step {self.step + 1}; "
+                "lower the learning rate."
+            )
         self._optimizer.step()
         self._schedule.step()
         self._average.update_parameters(self.network)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise SasError(f"The loss became {value} at step {self.step}; lower the learning rate.")
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
 
     def _targets(self, batch: Batch, asked: AskedWords) -> tuple[torch.Tensor, torch.Tensor]:
@@ -187,28 +221,24 @@ class Trainer:
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.steps))))
 
     def _save(self) -> None:
-        state = {
-            "fingerprint": self._fingerprint,
-            "step": self.step,
-            "loss": self.loss,
-            "network": self.network.state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "counts": self._counts,
-        }
-        with atomic_path(self._run / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        self._run.save(
+            {
+                "fingerprint": self._fingerprint,
+                "step": self.step,
+                "loss": self.loss,
+                "network": self.network.state_dict(),
+                "average": self._average.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "counts": self._counts,
+            }
+        )
 
     def _resume(self) -> None:
-        path = self._run / CHECKPOINT
-        if not path.is_file():
+        # On the CPU: the counts stay there, all else is copied to where the network is.
+        state = self._run.load(self._fingerprint, torch.device("cpu"))
+        if state is None:
             return
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self._device)
-        if state.get("fingerprint") != self._fingerprint:
-            raise SasError(
-                f"{path} belongs to a run with other settings; remove it, or give another --run."
-            )
         self.network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -20,14 +20,14 @@ from sas_training.evaluation.labels import LabelSet
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "wall": ("room wall", "partition wall"),
     "floor": ("ground", "flooring"),
-    "cabinet": ("cupboard", "wardrobe", "chest of drawers", "dresser"),
+    "cabinet": ("cupboard", "wardrobe"),
     "bed": ("double bed", "bunk bed", "mattress"),
     "chair": ("office chair", "armchair", "stool", "dining chair", "seat"),
     "sofa": ("couch", "corner sofa", "settee"),
     "table": ("dining table", "coffee table", "round table"),
     "door": ("doorway", "wooden door"),
     "window": ("window pane", "glass window"),
-    "bookshelf": ("bookcase", "shelf", "shelves"),
+    "bookshelf": ("bookcase",),
     "picture": ("painting", "poster", "picture frame"),
     "counter": ("kitchen counter", "countertop", "worktop"),
     "desk": ("office desk", "writing desk", "work desk"),
@@ -39,6 +39,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "bathtub": ("bath", "tub"),
     "otherfurniture": (),
 }
+"""Other words for a class. Dressers, nightstands and shelves for other things than books are no
+cabinets and bookshelves: ScanNet's benchmark ignores them, and so do the generated rooms."""
 
 FINER: dict[str, tuple[str, ...]] = {
     "cabinet": (
@@ -71,7 +73,9 @@ CLUTTER = (
     "backpack", "bottle", "dresser", "basket", "blanket", "monitor", "blinds", "television",
     "nightstand", "lamp", "toy", "coat", "stove", "mirror", "room divider", "air conditioner",
     "laptop", "wall shelf", "floor lamp", "dish", "bulletin board", "suitcase", "computer tower",
-    "towel", "shoes", "fan", "printer", "shower",
+    "towel", "shoes", "fan", "printer", "shower", "appliance", "bicycle", "blackboard", "clock",
+    "coat rack", "desk screen", "dishwasher", "dispenser", "drying rack", "hanging bag", "keyboard",
+    "microwave", "notice board", "pot", "range hood", "shelf", "switch", "wall hanging",
 )  # fmt: skip
 """What the generated rooms call things without a class: ignored, unless a step names them."""
 

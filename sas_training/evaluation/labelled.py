@@ -1,10 +1,11 @@
 """Labelled scans on disk (docs/formats.md): `.npz` with `points`, `labels` and, where there are
-any, `instances`; or ScanNet rooms in the layout of VoteNet's preprocessing.
+any, `instances`; OpenScene's `.pth`; or ScanNet rooms in the layout of VoteNet's preprocessing.
 """
 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sas_ros.clouds.values import cloud_colors
 from sas_ros.errors import SasError
 from sas_ros.observation import Cloud
 from sas_training.evaluation.labels import SCANNET20, LabelSet
@@ -21,6 +23,12 @@ IGNORED = 255
 
 SCANNET_VERTICES = "_vert.npy"
 """How the first file of a ScanNet room ends; its siblings end in the names below instead."""
+
+UNREADABLE = (
+    *(OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy raises for an .npz that is damaged, or that lacks what is looked for."""
 
 _SCANNET_CLASSES, _SCANNET_INSTANCES = "_sem_label.npy", "_ins_label.npy"
 
@@ -58,27 +66,34 @@ def read_labelled(
 
 
 def read_objects(path: Path, labels: LabelSet = SCANNET20) -> AnnotatedScan:
-    """Read a labelled `.npz`, or the ScanNet room whose vertices are in `path` (`*_vert.npy`).
+    """Read a labelled `.npz`, OpenScene's `.pth`, or the ScanNet room whose vertices are in `path`
+    (`*_vert.npy`).
 
-    A ScanNet room has NYU40 classes, which become those of `labels`; an `.npz` has its own.
+    A ScanNet room has NYU40 classes, which become those of `labels`; other files have their own.
 
     Raises:
-        SasError: not such a file, arrays of different length or of another kind, no finite point.
+        SasError: not such a file, arrays of different length or of another kind, no finite point,
+            or a class that `labels` does not have.
     """
     if path.name.endswith(SCANNET_VERTICES):
-        return _checked(path, *_read_scannet(path, labels))
+        return _checked(path, labels, *_read_scannet(path, labels))
+    if path.suffix == ".pth":
+        from sas_training.evaluation.foreign import read_openscene_scan
+
+        scan = read_openscene_scan(path, labels)
+        return _checked(path, labels, scan.points, scan.labels, None, scan.colors)
     try:
         with np.load(path, allow_pickle=False) as file:
             points, given = file["points"], file["labels"].reshape(-1)
             instances = file["instances"].reshape(-1) if "instances" in file else None
             colors = file["colors"] if "colors" in file else None
             names = tuple(str(name) for name in file["names"]) if "names" in file else ()
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise SasError(
             f"{path} is no labelled scan: it must be an .npz with the arrays points (N, 3) and "
             f"labels (N,) ({error})."
         ) from error
-    return _checked(path, points, given, instances, colors, names)
+    return _checked(path, labels, points, given, instances, colors, names)
 
 
 def _read_scannet(
@@ -108,6 +123,7 @@ def _read_scannet(
 
 def _checked(
     path: Path,
+    label_set: LabelSet,
     points: npt.NDArray[Any],
     labels: npt.NDArray[Any],
     instances: npt.NDArray[Any] | None,
@@ -131,20 +147,29 @@ def _checked(
         colors.dtype.kind not in "fiu" or colors.shape != points.shape or _out_of_range(colors)
     ):
         raise SasError(
-            f"{path} must hold colours of shape {points.shape} from 0 to 255, not {colors.dtype} "
-            f"of shape {colors.shape}."
+            f"{path} must hold colours of shape {points.shape} from 0 to 1, 255 or 65535, not "
+            f"{colors.dtype} of shape {colors.shape}."
         )
     if not np.isfinite(points).all(axis=1).any():
         raise SasError(f"{path} holds no finite point.")
-    known = np.where(np.isfinite(labels), labels, IGNORED)
+    known = np.where(np.isfinite(labels), labels, IGNORED).astype(np.int64)
+    known[known < 0] = IGNORED  # -1 and -100 mean that elsewhere
+    strange = known[(known >= len(label_set)) & (known != IGNORED)]
+    if len(strange):
+        raise SasError(
+            f"{path} has the class {strange[0]}, but {label_set.name} has classes 0 to "
+            f"{len(label_set) - 1}; give the label set it was made for, and to points without a "
+            f"class {IGNORED} or a negative number."
+        )
     return AnnotatedScan(
         points=points.astype(np.float32),
-        labels=known.astype(np.int64),
+        labels=known,
         instances=None if instances is None else instances.astype(np.int64),
-        colors=None if colors is None else colors.astype(np.uint8),
+        colors=None if colors is None else cloud_colors(colors),
         names=names,
     )
 
 
 def _out_of_range(colors: npt.NDArray[Any]) -> bool:
-    return not bool(((colors >= 0) & (colors <= 255)).all())  # NaN is out of range too
+    most = 255 if colors.dtype.kind == "f" else 65535
+    return not bool(((colors >= 0) & (colors <= most)).all())  # NaN is out of range too

@@ -164,17 +164,19 @@ def ask(
     questions: Sequence[Question],
     embeddings: npt.NDArray[np.float32],
     up: Up,
+    labels: LabelSet,
 ) -> Report:
     """Segment every labelled scan once and ask it every question, as a robot would.
 
     Args:
         embeddings: (Q, C) of the questions, see `embed_questions`.
         up: in the frame of the scans.
+        labels: of the scans and the questions.
     """
     bundle = segmenter.bundle
     tallies = tuple(Tally() for _ in questions)
     for path in files:
-        scan = read_objects(path)
+        scan = read_objects(path, labels)
         cloud, truth = scan.cloud, scan.labels
         scene = segmenter.segment(cloud, up)
         for question, embedding, tally in zip(questions, embeddings, tallies, strict=True):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from encoders import HashEncoder
+from students import untrained_student
 
 from sas_ros.errors import SasError
-from sas_ros.student.minkunet import MinkUNetConfig
+from sas_ros.sparse import CoordinateManager, SparseTensor
+from sas_ros.student.inputs import INPUTS
+from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
+from sas_training.commands.train import origin_of
+from sas_training.distill import trainer as trainer_module
 from sas_training.distill.augment import (
     AugmentConfig,
     crop_around,
@@ -19,12 +28,15 @@ from sas_training.distill.augment import (
     thin_out,
 )
 from sas_training.distill.dataset import LabelledScans, SampleConfig, voxel_kinds, voxel_labels
+from sas_training.distill.feature_scenes import read_points
 from sas_training.distill.losses import scaled_cosine_logits
-from sas_training.distill.phrases import calibration_phrases
+from sas_training.distill.phrases import ABSENT, MEANT, calibration_phrases
 from sas_training.distill.trainer import TrainConfig, Trainer
 from sas_training.distill.words import CLUTTER, FINER, KINDS, SYNONYMS, WordBank
-from sas_training.evaluation.labelled import read_labelled
-from sas_training.evaluation.labels import SCANNET20
+from sas_training.evaluation.labelled import read_labelled, read_objects
+from sas_training.evaluation.labels import MATTERPORT21, SCANNET20
+from sas_training.scenes import procedural
+from sas_training.scenes.procedural import catalogue, clutter, wall_things
 
 TINY = MinkUNetConfig(6, 16, 8, (8,) * 8, (1,) * 8)
 
@@ -121,6 +133,140 @@ def test_a_cut_off_run_goes_on_to_the_same_weights(rooms: Path, tmp_path: Path) 
     assert list(resumed.steps()) == list(range(6, 13))
     for key, value in whole.averaged.state_dict().items():
         torch.testing.assert_close(resumed.averaged.state_dict()[key], value, msg=key)
+
+
+def spoiled(trainer: Trainer, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the third step go wrong: before the weights are touched, or between them and their
+    mean."""
+    calls = iter(range(100))
+    if how == "interrupted":
+        update = trainer._average.update_parameters
+
+        def interrupted(network: torch.nn.Module) -> None:
+            if next(calls) == 2:
+                raise KeyboardInterrupt
+            update(network)
+
+        monkeypatch.setattr(trainer._average, "update_parameters", interrupted)
+    else:
+
+        def lost(*arguments: object) -> torch.Tensor:
+            logits = scaled_cosine_logits(*arguments)  # type: ignore[arg-type]
+            if next(calls) == 2:  # finite, unless its gradient is what is lost
+                return logits * np.nan if how == "loss" else (logits - logits.detach()).sqrt()
+            return logits
+
+        monkeypatch.setattr(trainer_module, "scaled_cosine_logits", lost)
+
+
+def test_nothing_is_kept_of_a_step_that_goes_wrong(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=4, workers=0, checkpoint_every=2, warmup=1)
+
+    def trainer(run: str) -> Trainer:
+        return Trainer(scans(rooms, 4), words, TINY, config, tmp_path / run)
+
+    whole = trainer("whole")
+    list(whole.steps())
+    wanted = whole.averaged.state_dict()
+    for how in ("interrupted", "loss", "gradient"):
+        first = trainer(how)
+        with monkeypatch.context() as patch:
+            spoiled(first, how, patch)
+            with pytest.raises(KeyboardInterrupt if how == "interrupted" else SasError):
+                list(first.steps())
+        if how != "interrupted":
+            assert all(value.isfinite().all() for value in first.network.state_dict().values())
+        again = trainer(how)
+        assert again.step == 2 and list(again.steps()) == [3, 4]
+        for key, value in again.averaged.state_dict().items():
+            torch.testing.assert_close(value, wanted[key], msg=f"{how}: {key}")
+
+
+@pytest.mark.filterwarnings("ignore:.*which is a no-op")
+def test_what_is_counted_stays_on_the_cpu(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=1, workers=0)
+    first = Trainer(scans(rooms), words, TINY, config, tmp_path)
+    list(first.steps())
+    # A device that holds no numbers: enough to see where things are put.
+    monkeypatch.setattr(trainer_module, "choose_device", lambda name: torch.device("meta"))
+    again = Trainer(scans(rooms), words, TINY, config, tmp_path)
+    assert next(again.network.parameters()).device.type == "meta"
+    assert torch.equal(again._counts, first._counts)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_on_a_gpu_goes_on(rooms: Path, tmp_path: Path) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=4, workers=0, device="cuda")
+    for first in (1, 2):
+        trainer = Trainer(scans(rooms, 4), words, TINY, config, tmp_path / "run")
+        for step in trainer.steps():
+            if step == 2 * first:
+                break
+    assert trainer.step == 4
+
+
+def test_a_damaged_checkpoint_is_a_sentence(rooms: Path, tmp_path: Path) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    (tmp_path / "run").mkdir()
+    for content in (b"", b"garbage", b"PK\x03\x04 cut off"):
+        (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(SasError, match="cannot be read"):
+            Trainer(scans(rooms), words, TINY, TrainConfig(steps=1), tmp_path / "run")
+
+
+def test_other_files_of_the_same_names_are_another_run(rooms: Path) -> None:
+    before = scans(rooms).fingerprint()
+    assert scans(rooms).fingerprint() == before
+    # What a writer leaves behind that is killed is no scan.
+    (rooms / "rooms" / ".room-000009-abc.partial.npz").write_bytes(b"cut off")
+    assert scans(rooms).fingerprint() == before and scans(rooms).counts == (3, 0)
+    (rooms / "world.json").write_text('{"world": 3, "seed": 1}')
+    signed = scans(rooms).fingerprint()
+    assert signed != before
+    (rooms / "world.json").write_text('{"world": 4, "seed": 1}')
+    assert scans(rooms).fingerprint() not in (before, signed)
+    (rooms / "world.json").unlink()
+    path = rooms / "rooms" / "room-000001.npz"
+    path.write_bytes(path.read_bytes() + b"more")
+    assert scans(rooms).fingerprint() != before
+
+
+def test_a_student_says_what_is_known_about_its_data(rooms: Path) -> None:
+    def origin(start: dict[str, str] | None = None) -> dict[str, str]:
+        student = None if start is None else replace(untrained_student(), provenance=start)
+        return origin_of(rooms, scans(rooms).counts, student)
+
+    unsigned = origin()
+    assert "3 labelled scans" in unsigned["data"] and "not stated" in unsigned["licence"]
+    assert not any("no real" in text or "no dist" in text for text in unsigned.values())
+    (rooms / "world.json").write_text('{"world": 3, "seed": 7}')
+    ours = origin()
+    assert "no real scans" in ours["data"] and "seed 7" in ours["data"]
+    assert "no distillation" in ours["supervision"] and ours["licence"] == "Apache-2.0"
+    assert origin(ours) == ours
+    other = origin({"supervision": "CLIP", "data": "ScanNet", "licence": "MIT"})
+    assert other["supervision"].endswith("before that: CLIP")
+    assert other["data"].endswith("before that: ScanNet") and "not stated" in other["licence"]
+    assert not any("no real" in text or "no dist" in text for text in other.values())
+
+
+def test_a_run_goes_on_only_from_the_student_it_was_started_from(
+    rooms: Path, tmp_path: Path
+) -> None:
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    config = TrainConfig(steps=1, workers=0)
+    list(Trainer(scans(rooms), words, TINY, config, tmp_path, "abc").steps())
+    assert Trainer(scans(rooms), words, TINY, config, tmp_path, "abc").step == 1
+    for other in ("", "abd"):
+        with pytest.raises(SasError, match="other settings"):
+            Trainer(scans(rooms), words, TINY, config, tmp_path, other)
 
 
 def test_voxels_take_the_finer_name_of_what_they_are_labelled() -> None:
@@ -230,6 +376,27 @@ def test_training_lowers_the_loss(rooms: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]  # a running mean, which lags behind
 
 
+def test_a_student_learns_to_see_colours_from_one_that_does_not(
+    rooms: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    blind = MinkUNet(MinkUNetConfig(2, 16, 8, (8,) * 8, (1,) * 8)).eval()
+    words = WordBank(SCANNET20, HashEncoder(), "{}")
+    trainer = Trainer(scans(rooms), words, TINY, TrainConfig(steps=1, workers=0), tmp_path / "a")
+    trainer.start_from(blind, ("height", "one"), INPUTS)
+    batch = scans(rooms)[0]
+    manager = CoordinateManager(batch.coordinates)
+    seeing = trainer.network.eval()
+    with torch.no_grad():
+        before = blind(SparseTensor(batch.inputs[:, [1, 0]].contiguous(), manager)).features
+        after = seeing(SparseTensor(batch.inputs, CoordinateManager(batch.coordinates))).features
+    torch.testing.assert_close(after, before)
+    with pytest.raises(SasError, match="sees height"):
+        trainer.start_from(blind, ("height", "one"), ("one",))
+    with pytest.raises(SasError, match="another architecture"):
+        trainer.start_from(blind)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(rooms: Path, tmp_path: Path) -> None:
     words = WordBank(SCANNET20, HashEncoder(), "{}")
     run = tmp_path / "run"
@@ -270,6 +437,57 @@ def test_damaged_files_are_sentences(tmp_path: Path, content: bytes) -> None:
         read_labelled(path)
 
 
+def test_a_damaged_compressed_file_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    points = np.random.default_rng(0).normal(size=(2000, 3))
+    np.savez_compressed(path, points=points, labels=np.zeros(2000))
+    content = bytearray(path.read_bytes())
+    content[100:140] = bytes(40)  # in the midst of the compressed points
+    path.write_bytes(content)
+    with pytest.raises(zlib.error), np.load(path) as file:
+        file["points"]
+    with pytest.raises(SasError, match="no labelled scan"):
+        read_labelled(path)
+    with pytest.raises(SasError, match="no scene"):
+        read_points(path)
+
+
+def test_a_class_that_the_label_set_does_not_have_is_a_sentence(tmp_path: Path) -> None:
+    points = np.zeros((5, 3), np.float32)
+    path = tmp_path / "a.npz"
+    np.savez(path, points=points, labels=np.array([0, 19, 255, -1, -100]))
+    assert read_labelled(path)[1].tolist() == [0, 19, 255, 255, 255]
+    np.savez(path, points=points, labels=np.array([0, 19, 255, 20, 1]))
+    with pytest.raises(SasError, match="the class 20, but scannet20 has classes 0 to 19"):
+        read_labelled(path)
+    assert read_labelled(path, MATTERPORT21)[1].tolist() == [0, 19, 255, 20, 1]
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen"),
+    [
+        (np.array([0.0, 0.5, 1.0]), [0, 128, 255]),
+        (np.array([0.0, 128.0, 255.0]), [0, 128, 255]),
+        (np.array([0, 128, 255], np.uint8), [0, 128, 255]),
+        (np.array([0, 32768, 65535], np.uint16), [0, 128, 255]),
+        (np.array([0.0, np.nan, 1.0]), None),
+        (np.array([0.0, -0.5, 1.0]), None),
+        (np.array([0.0, 300.0, 1.0]), None),
+    ],
+)
+def test_colours_of_any_range_are_read(
+    tmp_path: Path, stored: np.ndarray, seen: list[int] | None
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, points=np.zeros((3, 3)), labels=np.zeros(3), colors=np.tile(stored, (3, 1)))
+    if seen is None:
+        with pytest.raises(SasError, match="must hold colours"):
+            read_objects(path)
+        return
+    colors = read_objects(path).colors
+    assert colors is not None and colors.tolist() == [seen] * 3
+
+
 def test_labels_of_any_kind_of_number_are_read(tmp_path: Path) -> None:
     points = np.zeros((3, 3))
     for labels in (np.array([1, 2, 255], np.uint32), np.array([[1.0], [2.0], [np.nan]])):
@@ -284,3 +502,72 @@ def test_words_belong_to_the_label_set() -> None:
     words = WordBank(SCANNET20, HashEncoder(), "{}")
     draws = {words.draw(np.random.default_rng(seed)).tobytes() for seed in range(5)}
     assert len(draws) == 5 and words.names.shape == (20, 16)
+
+
+def test_no_text_means_two_things() -> None:
+    """Things without a class are no synonyms of one: the world ignores what is called so."""
+    meanings: dict[str, set[frozenset[str]]] = {}
+
+    def means(texts: Iterable[str], *classes: str) -> None:
+        for text in texts:
+            # Nobody asks for "otherfurniture": to a vocabulary its things are no class either.
+            meant = frozenset(classes) - {"otherfurniture"}
+            meanings.setdefault(text.casefold(), set()).add(meant)
+
+    for table in (SYNONYMS, FINER):
+        for name, texts in table.items():
+            means((*texts, name), name)
+    for names, texts in MEANT.items():
+        means(texts, *names)
+    means(CLUTTER)
+    means(ABSENT)
+    assert {text: sets for text, sets in meanings.items() if len(sets) > 1} == {}
+    assert len(set(ABSENT)) == len(ABSENT)
+
+
+STRUCTURE = {"ceiling", "built-in structure", "rug", "rail", "curtain rod", "shower glass", "tap"}
+"""What the world names and no student is taught: parts of rooms and of things with a class, whose
+names people say for the thing (a tap is a sink), and rugs, which are floor or nothing."""
+ISLAND = "kitchen island"  # its block is a cabinet there; people mean the counter
+
+
+def test_finer_names_are_those_of_the_world() -> None:
+    rng = np.random.default_rng(0)
+    made: dict[str, set[int]] = {}
+    makers = {maker for table in clutter.ON_TOP.values() for maker, _ in table}
+    makers |= {maker for maker, _ in (*clutter.FLOOR, *clutter.LARGE)}
+    pieces = [catalogue.make(name, rng) for name in catalogue.SIZES for _ in range(4)]
+    pieces += [maker(rng) for maker in sorted(makers, key=lambda m: m.__name__) for _ in range(12)]
+    pieces += [wall_things.wall_clutter(rng) for _ in range(60)]
+    for piece in pieces:
+        for part in piece.parts:
+            made.setdefault(part.name, set()).add(part.label)
+    for name, labels in made.items():
+        for label in labels - {255}:
+            owner = SCANNET20.names[label]
+            assert name in (*FINER.get(owner, ()), owner, ISLAND), (name, owner)
+        if 255 in labels:
+            assert name in CLUTTER or name in STRUCTURE, name
+    written, texts = names_in_the_source()
+    known = {*KINDS, *SCANNET20.names, *STRUCTURE, ISLAND}
+    assert (written | made.keys()) - known == set()
+    assert set(KINDS) - texts == set()
+
+
+def names_in_the_source() -> tuple[set[str], set[str]]:
+    """Names that pieces and parts are given where they are written down, and all texts at all."""
+    written, texts = set(), set()
+    for file in Path(procedural.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            called = node.func.id if isinstance(node.func, ast.Name) else called
+            place = {"Piece": 0, "thing": 0, "add_other": 2}.get(called or "")
+            if place is not None and place < len(node.args):
+                name = node.args[place]
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    written.add(name.value)
+    return written, texts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
@@ -64,6 +64,7 @@ def mean_by_hand(
     return result
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     boundary=st.integers(0, 8),
@@ -211,6 +212,17 @@ def test_what_a_teacher_has_nothing_for_is_counted() -> None:
         np.array([[0.0, 0.0, 1.0]]), [facing(), facing()], [source("a", maps, 2)], FREE
     )
     assert result.silent == {"a": 1} and result.views["a"].tolist() == [1]
+
+
+def test_a_teacher_may_leave_its_gradients_on() -> None:
+    plain = ones()
+    learning = PixelFeatures(plain.features.clone().requires_grad_())
+    point = np.array([[0.0, 0.0, 1.0]])
+    found, wanted = (
+        fuse_views(point, [facing()], [source("a", [maps], 2)], FREE).features["a"].features
+        for maps in (learning, plain)
+    )
+    assert np.array_equal(found, wanted)
 
 
 def test_sums_do_not_overflow_float16() -> None:

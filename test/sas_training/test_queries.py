@@ -210,7 +210,7 @@ def test_a_student_that_knows_everything_makes_no_mistake(rooms: Path) -> None:
     with pytest.raises(SasError, match="'UFO' is no word"):
         embed_questions(questions, bundle, None)
     segmenter = KnowingSegmenter(bundle, truth)
-    report = ask(segmenter, files, questions, embeddings, Z_UP)  # type: ignore[arg-type]
+    report = ask(segmenter, files, questions, embeddings, Z_UP, SCANNET20)  # type: ignore[arg-type]
     assert segmenter.scans == 2
     summary = report.summary(SCANNET20)
     # The five points of a chair in the first scan are too few to ask for it.
@@ -224,14 +224,14 @@ def test_a_student_that_knows_everything_makes_no_mistake(rooms: Path) -> None:
     # Beds that have to be larger than this one are no longer found.
     large = replace(bundle.calibration, word_elements=(("bed", 10_000),))
     segmenter.bundle = replace(bundle, calibration=large)
-    report = ask(segmenter, files, questions, embeddings, Z_UP)  # type: ignore[arg-type]
+    report = ask(segmenter, files, questions, embeddings, Z_UP, SCANNET20)  # type: ignore[arg-type]
     assert [tally.failures for tally in report.tallies] == [2, 0, 0, 0]
 
     # One that takes the bed for a toilet: the bed is missed, the toilet a false find.
     toilet = SCANNET20.id_of("toilet")
     wrong = {size: np.where(labels == BED, toilet, labels) for size, labels in truth.items()}
     segmenter = KnowingSegmenter(bundle, wrong)
-    report = ask(segmenter, files, questions, embeddings, Z_UP)  # type: ignore[arg-type]
+    report = ask(segmenter, files, questions, embeddings, Z_UP, SCANNET20)  # type: ignore[arg-type]
     assert [tally.failures for tally in report.tallies] == [2, 0, 2, 0]
     assert report.total().verdicts[Verdict.MISSED] == 2
     assert report.total().verdicts[Verdict.FALSE] == 2
@@ -249,7 +249,7 @@ def test_the_shipped_student_answers_in_real_rooms(test_data: Path, tmp_path: Pa
     bundle = StudentBundle.load(find_student())
     questions = read_queries(find_queries(SCANNET20), SCANNET20)
     embeddings = embed_questions(questions, bundle, load_encoder(bundle.text_encoder))
-    report = ask(Segmenter(bundle, device="cpu"), files, questions, embeddings, Z_UP)
+    report = ask(Segmenter(bundle, device="cpu"), files, questions, embeddings, Z_UP, SCANNET20)
     whole = report.total().summary()
     assert whole["hit_rate"] >= 0.3 and whole["false_rate"] <= 0.25
     assert report.of_kind("nothing").summary()["false_rate"] <= 0.05
