@@ -1,0 +1,65 @@
+"""Jobs on the machines of a Ray cluster that share a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sas_ros.errors import SasError
+from sas_training.experiment.jobs import Job, Workers
+
+
+class RayWorkers(Workers):
+    """Does jobs wherever the cluster has a free core.
+
+    All machines need this package and see the same files under the same paths.
+
+    Args:
+        address: of the cluster, "host:port" or "auto" for the one this machine belongs to; "local"
+            starts one here, for trials.
+        say: told what is being done and what has been kept.
+
+    Raises:
+        SasError: Ray is not installed, or there is no cluster at that address.
+    """
+
+    def __init__(self, address: str, say: Callable[[str], None] = print) -> None:
+        super().__init__(1, say)
+        try:
+            import ray
+        except ImportError as error:
+            raise SasError(
+                "Spreading work over a cluster needs Ray: pip install ray on all its machines."
+            ) from error
+        self._ray: Any = ray
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            raise SasError(f"There is no Ray cluster at {address!r}: {error}.") from error
+
+    def __exit__(self, *error: object) -> None:
+        self._ray.shutdown()
+        super().__exit__(*error)
+
+    def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
+        # A task that died with its machine is done again elsewhere; a job that failed is not.
+        remote = self._ray.remote(num_cpus=1, max_retries=2)(_run)
+        waiting = [remote.remote(job) for job in jobs]
+        while waiting:
+            (ready,), waiting = self._ray.wait(waiting, num_returns=1)
+            try:
+                self._ray.get(ready)
+            except self._ray.exceptions.RayTaskError as error:
+                for one in waiting:
+                    self._ray.cancel(one)
+                if isinstance(error.cause, SasError):
+                    raise error.cause from None
+                raise SasError(f"A job on the cluster failed: {error}") from error
+            yield
+
+
+def _run(job: Job) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    job.run()

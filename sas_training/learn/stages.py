@@ -1,0 +1,159 @@
+"""The stages between a recording and a student, one function and one file each.
+
+Each reads files and writes one, whole or not at all: a run that is cut off goes on with the file
+that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sas_ros.errors import SasError
+from sas_ros.files import atomic_path
+from sas_ros.gravity import resolve_up, rotation_to_z_up
+from sas_ros.language.encoder import TextEncoder, load_encoder
+from sas_ros.observation import Cloud, Up
+from sas_training.alignment.aligned import AlignedTeacher
+from sas_training.capability.table import CapabilityTable
+from sas_training.distill.distilled import embed, words_of
+from sas_training.distill.recipes import Recipe
+from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
+from sas_training.fusion.features import PointFeatures
+from sas_training.fusion.multiview import PixelFeatures
+from sas_training.learn.files import LearnFiles
+from sas_training.learn.settings import TeacherChoice
+from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of
+from sas_training.scenes.kinds import open_scenes
+from sas_training.scenes.scene import Frame, Scene
+from sas_training.superpoints import Superpoints, cloud_superpoints, mesh_superpoints, points_hash
+from sas_training.teachers.cache import FrameCache
+from sas_training.teachers.registry import load_teacher
+from sas_training.teachers.teacher import PixelTeacher, Teacher
+
+
+def read_scene(files: LearnFiles, name: str) -> Scene:
+    """A scene of the recording, in its own frame."""
+    recording = files.recording
+    return open_scenes(recording.kind, recording.path, recording.reading).named(name)
+
+
+def make_cloud(files: LearnFiles, name: str) -> None:
+    """The scene's points, turned so that z is up, with how it was turned."""
+    scene = read_scene(files, name)
+    up = Up(scene.up, "data set") if scene.up is not None else None
+    if files.recording.up is not None or up is None:
+        up = resolve_up(Cloud(scene.points, scene.colors), files.recording.up)
+    turn = rotation_to_z_up(up.direction)
+    arrays: dict[str, Any] = {
+        "points": (scene.points @ turn.T).astype(np.float32),
+        "rotation": turn,
+        "up_from": np.array(up.source),
+    }
+    if scene.colors is not None:
+        arrays["colors"] = scene.colors
+    if scene.faces is not None:
+        arrays["faces"] = scene.faces
+    with atomic_path(files.cloud(name)) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def make_superpoints(files: LearnFiles, name: str) -> None:
+    """Superpoints of a cloud of `make_cloud`."""
+    with np.load(files.cloud(name), allow_pickle=False) as stored:
+        points, faces = stored["points"], stored["faces"] if "faces" in stored else None
+    settings = files.settings.superpoints
+    if faces is None:
+        labels, source = cloud_superpoints(points, settings), "cloud"
+    else:
+        labels, source = mesh_superpoints(points, faces, settings), "mesh"
+    Superpoints(labels, settings, source, points_hash(points)).save(files.superpoint_file(name))
+
+
+def make_said(files: LearnFiles, name: str, missing: Sequence[int], device: str) -> None:
+    """What the teachers of those numbers say about a scene's points, in one walk over its frames.
+
+    The file of the last one is written last.
+    """
+    recipe = files.recipe
+    cache = FrameCache(files.cache)
+    sources = [
+        _source(files.settings.teachers[number], recipe, cache, device) for number in missing
+    ]
+    scene = read_scene(files, name)
+    fused = fuse_scene(scene, sources, projection_of(files.recording.kind))
+    facts = {
+        "frames": len(scene.frames),
+        "used": fused.used,
+        "skipped": {**scene.frames.skipped.counts, **fused.skipped},
+        "silent": fused.silent,
+    }
+    for number, source in zip(missing, sources, strict=True):
+        features = fused.features[source.name]
+        features = replace(features, settings={**features.settings, "frames": facts})
+        features.save(files.said(number, name))
+
+
+def _source(choice: TeacherChoice, recipe: Recipe, cache: FrameCache, device: str) -> FrameSource:
+    """A teacher of the registry as fusion asks it; teachers of masks through text."""
+    loaded = _loaded(choice, device)
+    teacher: PixelTeacher
+    space = recipe.vocabulary.text_encoder
+    if isinstance(loaded, PixelTeacher):
+        teacher = loaded
+        if teacher.text_encoder != space:
+            raise SasError(
+                f"The features of the teacher {choice.called} lie in the space of "
+                f"{teacher.text_encoder}, the recipe's words in that of {space}; choose another "
+                'recipe, or change it: changes = ["vocabulary.text_encoder=..."].'
+            )
+    else:
+        teacher = AlignedTeacher(loaded, load_encoder(space), choice.sentences, cache=cache)
+    # Masks are small and kept as such; what is painted from them is quick to make again.
+    keeps = isinstance(loaded, PixelTeacher)
+
+    def read(frame: Frame) -> PixelFeatures:
+        if keeps:
+            return cache.pixel_features(teacher, frame.image)
+        (dense,) = teacher.features([frame.image])
+        return dense.at_pixels(*frame.image.shape[:2])
+
+    about = teacher.description.to_json()
+    settings = {"teacher": about, "text_encoder": teacher.text_encoder}
+    return FrameSource(choice.called, teacher.channels, read, settings)
+
+
+@lru_cache(maxsize=8)
+def _loaded(choice: TeacherChoice, device: str) -> Teacher:
+    """The teacher; loaded once a process, since weights may take minutes to read."""
+    return load_teacher(choice.name, choice.options(device))
+
+
+def make_features(files: LearnFiles, name: str) -> None:
+    """The teachers' features as one."""
+    said = [
+        PointFeatures.load(files.said(number, name))
+        for number in range(len(files.settings.teachers))
+    ]
+    fused = said[0]
+    if len(said) > 1:
+        choice = files.settings.fusion
+        recipe = files.recipe
+        words = words_of(recipe.vocabulary.labels, recipe.vocabulary.prompt)
+        fused = fuse_teachers(
+            said,
+            embed(words, _encoder(recipe), None),
+            words.names,
+            CapabilityTable.load(Path(choice.table)) if choice.table else None,
+            FusionSettings(rule=choice.rule, tau=choice.tau),
+        )
+    fused.save(files.feature_file(name))
+
+
+def _encoder(recipe: Recipe) -> TextEncoder:
+    return load_encoder(recipe.vocabulary.text_encoder)

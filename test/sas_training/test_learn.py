@@ -1,0 +1,275 @@
+"""`sas learn`: from posed images to a bundle, made anew only where something changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_scenes import make_seven_scenes
+
+from sas_ros.errors import SasError
+from sas_ros.files import atomic_write
+from sas_ros.observation import Cloud, Up
+from sas_ros.segmenter import Segmenter
+from sas_ros.student.bundle import StudentBundle
+from sas_training.cli import main
+from sas_training.experiment.jobs import Job
+from sas_training.experiment.network import SmallNetwork
+from sas_training.experiment.teachers import TeacherFacts, save_teacher
+from sas_training.fusion.features import PointFeatures
+from sas_training.learn.files import LearnFiles, Recording
+from sas_training.learn.learning import for_few_scenes, refuse_inside, seen_enough
+from sas_training.learn.settings import FusionChoice, LearnSettings, TeacherChoice, load_settings
+from sas_training.scenes.reading import SceneSettings
+
+pytest.importorskip("transformers", reason="the text encoder needs the extra [text]")
+
+CONFIG = """
+fewest_steps = 4
+recipe = "procedural-small"
+changes = [
+    "schedule.epochs=2", "samples.voxel_size=0.2", "schedule.warmup=0",
+    "self_distillation.variant='none'",
+]
+[superpoints]
+min_size = 5
+[[teachers]]
+name = "small"
+title = "dense"
+weights = "dense.safetensors"
+[[teachers]]
+name = "small"
+title = "regions"
+weights = "regions.safetensors"
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording, two untrained teachers and a configuration."""
+    folder = tmp_path_factory.mktemp("learn")
+    make_seven_scenes(folder / "seq-01")
+    torch.manual_seed(0)
+    words = ("wall", "picture", "window")
+    dense = TeacherFacts("dense", "pixels", (), "minilm-l6-v2", 4, 1, 384)
+    save_teacher(folder / "dense.safetensors", SmallNetwork(4, 384), dense)
+    regions = TeacherFacts("regions", "masks", words, "", 4, 1, 3)
+    save_teacher(folder / "regions.safetensors", SmallNetwork(4, 3), regions)
+    (folder / "learn.toml").write_text(CONFIG)
+    return folder
+
+
+def arguments(place: Path, run: Path) -> list[str]:
+    return [
+        *("learn", str(place / "seq-01"), "--kind", "7scenes", "--name", "mine", "--up", "0,-1,0"),
+        *("--config", str(place / "learn.toml"), "--run", str(run), "--device", "cpu"),
+    ]
+
+
+def test_a_recording_becomes_a_student_and_a_report(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(arguments(place, run)) == 0
+    assert "look at" in capsys.readouterr().out
+    report = json.loads((run / "report" / "report.json").read_text())
+    assert report["teachers"] == ["dense", "regions"] and report["fusion"] == "addition"
+    (scene,) = report["scenes"]
+    assert scene["up_from"] == "parameter" and scene["teachers"][0]["seen"] > 0.3
+    assert scene["teachers"][0]["frames"]["used"] == 3
+    assert (run / "report" / "scenes.png").stat().st_size > 1000
+    assert "agreement, not truth" in (run / "report" / "report.md").read_text()
+    bundle = StudentBundle.load(run / "mine.safetensors")
+    assert bundle.provenance["supervision"].startswith("distilled from 2D teachers")
+    (cloud,) = run.glob("clouds-*/*.npz")
+    with np.load(cloud) as stored:
+        points, turn = stored["points"], stored["rotation"]
+    np.testing.assert_allclose(turn @ [0, -1, 0], [0, 0, 1], atol=1e-9)
+    scene_features = Segmenter(bundle, device="cpu").segment(
+        Cloud(points), Up(np.array([0.0, 0.0, 1.0]))
+    )
+    assert torch.isfinite(scene_features.features).all()
+
+    # A second time nothing is made again.
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*-*/*.safetensors")}
+    assert len(before) >= 4
+    assert main(arguments(place, run)) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    # Another rule of fusion leaves clouds and teachers as they are.
+    other = place / "linear.toml"
+    other.write_text(CONFIG + '[fusion]\nrule = "linear"\n')
+    capsys.readouterr()
+    assert main([*arguments(place, run), "--config", str(other), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fusion"] == "linear"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(run.glob("features-*"))) == 2 and len(list(run.glob("said-*"))) == 2
+
+
+def test_a_run_that_is_killed_goes_on(place: Path, tmp_path: Path) -> None:
+    """Killed as soon as each of the files in between is there; the end is the same."""
+    command = [sys.executable, "-m", "sas_training.cli", *arguments(place, tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for pattern in ("clouds-*/*.npz", "said-regions-*/*.safetensors", "training-*/run/*"):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _until(lambda found=pattern: any((tmp_path / "run").glob(found)), process)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert main(arguments(place, tmp_path / "whole")) == 0
+    cut, whole = (
+        StudentBundle.load(tmp_path / run / "mine.safetensors").weights for run in ("run", "whole")
+    )
+    for key, value in whole.items():
+        torch.testing.assert_close(cut[key], value, rtol=0, atol=0, msg=key)
+
+
+def _until(done: object, process: subprocess.Popen[bytes]) -> None:
+    """Look until it is there or the process has ended."""
+    limit = time.monotonic() + 120
+    while not done() and process.poll() is None:  # type: ignore[operator]
+        assert time.monotonic() < limit, "the stage did not come"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "names no teacher"),
+        ('[[teachers]]\nname = ""', "no name"),
+        ('[[teachers]]\nname = "lseg"\nweigths = "x"', "no key 'weigths'"),
+        ('[[teachers]]\nname = "lseg"\nweights = "absent.ckpt"', "absent.ckpt is not there"),
+        ('[[teachers]]\nname = "lseg"\n[[teachers]]\nname = "lseg"', "different names"),
+        ('[[teachers]]\nname = "a"\nsentences = "poem"', "sentences must be"),
+        ('[[teachers]]\nname = "a"\n[fusion]\nrule = "capability"', "needs a table"),
+        ('[[teachers]]\nname = "a"\n[fusion]\nrule = "vote"', "unknown"),
+        ('[[teachers]]\nname = "a"\nsettings = { batch = 4 }', "table of texts"),
+        ("teachers = 3", "table of its own"),
+        ("recipe = [", "TOML"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_sentences(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "learn.toml").write_text(text)
+    with pytest.raises(SasError, match=says):
+        load_settings(tmp_path / "learn.toml")
+
+
+def files(folder: Path, **changes: object) -> LearnFiles:
+    settings = LearnSettings((TeacherChoice("a"),))
+    recording = Recording("7scenes", folder, SceneSettings())
+    chosen = replace(settings, **changes)  # type: ignore[arg-type]
+    return LearnFiles.plan(folder / "run", recording, chosen)
+
+
+def test_folders_follow_from_what_decides_their_files(tmp_path: Path) -> None:
+    plain = files(tmp_path)
+    two = files(tmp_path, teachers=(TeacherChoice("a"), TeacherChoice("b")))
+    linear = files(tmp_path, teachers=two.settings.teachers, fusion=FusionChoice("linear"))
+    seeded = files(tmp_path, changes=("seed=3",))
+    prompted = files(tmp_path, changes=("vocabulary.prompt='my {}'",))
+    encoded = files(tmp_path, changes=("vocabulary.text_encoder='other'",))
+    assert plain.cloud("x") == two.cloud("x") and plain.said(0, "x") == two.said(0, "x")
+    assert two.said(1, "x") not in (two.said(0, "x"), plain.said(0, "x"))
+    assert len({f.features() for f in (plain, two, linear, prompted, encoded)}) == 5
+    assert plain.said(0, "x") == prompted.said(0, "x") != encoded.said(0, "x")
+    assert plain.features() == seeded.features()
+    runs = {
+        f.training(names, changes)
+        for f in (plain, seeded)
+        for names in (["x"], ["x", "y"])
+        for changes in ([], ["schedule.repeats=2"])
+    }
+    assert len(runs) == 8
+    up = Recording("7scenes", tmp_path, SceneSettings(), (0.0, 0.0, 1.0))
+    moved = LearnFiles.plan(plain.run, up, plain.settings)
+    assert moved.cloud("x") != plain.cloud("x") and moved.said(0, "x") != plain.said(0, "x")
+
+
+def test_a_changed_recording_is_another_one_and_what_we_write_is_not(tmp_path: Path) -> None:
+    (tmp_path / "seq").mkdir()
+    pose = tmp_path / "seq" / "frame-000000.pose.txt"
+    pose.write_text("1 0 0 0")
+    first = files(tmp_path)
+    (tmp_path / "run" / "frames").mkdir(parents=True)
+    (tmp_path / "run" / "frames" / "a").write_text("ours")
+    (tmp_path / "learn.toml").write_text("")
+    assert files(tmp_path) == first
+    pose.write_text("1 0 0 0.5")
+    assert files(tmp_path).cloud_key != first.cloud_key
+    with pytest.raises(SasError, match="inside the recording"):
+        refuse_inside(first, tmp_path / "mine.safetensors")
+    refuse_inside(first, tmp_path / "run" / "mine.safetensors")
+
+
+def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "plug.py").write_text("")
+    (tmp_path / "my.toml").write_text("")
+    (tmp_path / "learn.toml").write_text(
+        'recipe = "my.toml"\n[[teachers]]\nname = "program"\nprogram = ["python", "plug.py"]'
+    )
+    settings = load_settings(tmp_path / "learn.toml")
+    assert settings.recipe == str(tmp_path / "my.toml")
+    assert settings.teachers[0].program == ("python", str(tmp_path / "plug.py"))
+
+
+def test_few_scenes_make_small_batches_and_many_passes(tmp_path: Path) -> None:
+    some = files(tmp_path, fewest_steps=500)
+    epochs = some.recipe.schedule.epochs  # of procedural-small, batches of 4
+    assert for_few_scenes(some, 1) == [
+        "schedule.batch=1",
+        "schedule.accumulate=1",
+        f"schedule.repeats={-(-500 // epochs)}",
+    ]
+    assert for_few_scenes(some, 100) == []
+    assert for_few_scenes(some, 4) == [f"schedule.repeats={-(-500 // epochs)}"]
+    assert for_few_scenes(some, 5) == [f"schedule.repeats={-(-500 // (2 * epochs))}"]
+
+
+def test_scenes_that_nobody_saw_are_left_out(tmp_path: Path) -> None:
+    made = files(tmp_path)
+    seen = np.array([True, False])
+    for name, mask in (("good", seen), ("blind", ~seen & seen)):
+        features = np.zeros((int(mask.sum()), 4), np.float16)
+        PointFeatures(features, mask, "a", name).save(made.feature_file(name))
+    said: list[str] = []
+    assert seen_enough(made, ["good", "blind"], said.append) == ["good"]
+    assert "blind is left out" in said[0]
+    with pytest.raises(SasError, match="--check"):
+        seen_enough(made, ["blind"], said.append)
+
+
+@pytest.mark.slow
+def test_a_cluster_does_the_jobs_and_hands_back_errors(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is an option for clusters")
+    from sas_training.learn.cluster import RayWorkers
+
+    targets = [tmp_path / f"{number}.txt" for number in range(4)]
+    targets[0].write_text("there before")
+    said: list[str] = []
+    with RayWorkers("local", said.append) as workers:
+        workers.do("files", [Job(target, atomic_write, (target, b"made")) for target in targets])
+        absent = tmp_path / "absent.toml"
+        with pytest.raises(SasError, match=r"There is no file .*absent\.toml"):
+            workers.do("bad", [Job(tmp_path / "never", load_settings, (absent,))])
+    assert [target.read_text() for target in targets] == ["there before", *["made"] * 3]
+    assert "1 of 4" in said[0]
+
+
+def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sas_training.learn.cluster import RayWorkers
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SasError, match="pip install ray"):
+        RayWorkers("auto")
