@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Both set up .venv first, which is quick when there is nothing to do.
 SHELL := /bin/bash
 RUN := scripts/in_venv.sh
-ROOMS := 1000
+ROOMS := 800
 STEPS := 13000
 
 .DEFAULT_GOAL := help

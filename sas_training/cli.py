@@ -10,6 +10,11 @@ from sas_ros.cli import main as run_verb
 TRAINING_VERBS: dict[str, tuple[str, str]] = {
     "demo": ("sas_training.commands.demo", "the whole path: room, node, replay, queries, pictures"),
     "train": ("sas_training.commands.train", "train a student on labelled rooms"),
+    "distill": ("sas_training.commands.distill", "distil 2D teachers' features into a student"),
+    "learn": (
+        "sas_training.commands.learn",
+        "from a recording or posed images to a student of one's own",
+    ),
     "calibrate": ("sas_training.commands.calibrate", "fit a student's answers to rooms anew"),
     "evaluate": ("sas_training.commands.evaluate", "score a student on labelled scans"),
     "evaluate-queries": (
@@ -20,7 +25,17 @@ TRAINING_VERBS: dict[str, tuple[str, str]] = {
         "sas_training.commands.import_checkpoint",
         "make a bundle of a published OpenScene or SAS student",
     ),
+    "teach": ("sas_training.commands.teach", "ask a 2D teacher about images"),
+    "align-captions": (
+        "sas_training.commands.align_captions",
+        "what the rules of alignment through text make of captions",
+    ),
+    "scenes": ("sas_training.commands.scenes", "what a data set or recording holds"),
     "superpoints": ("sas_training.commands.superpoints", "cut scans into superpoints"),
+    "experiment": (
+        "sas_training.commands.experiment",
+        "measure what every step of the method adds, in procedural rooms",
+    ),
     "world": ("sas_training.commands.world", "make procedural rooms"),
     "bench": ("sas_training.commands.bench", "measure the engine, the student and the node"),
 }

@@ -1,0 +1,1 @@
+"""The ablation in the procedural world: three small 2D teachers, fusion, students, figures."""
