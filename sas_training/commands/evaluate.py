@@ -16,6 +16,7 @@ from sas_training.evaluation.instances import CLUSTERINGS
 from sas_training.evaluation.labels import LABEL_SETS
 
 if TYPE_CHECKING:
+    from sas_ros.segmenter import Segmenter
     from sas_training.evaluation.given import GivenScans
     from sas_training.evaluation.protocol import ProtocolWords
     from sas_training.evaluation.report import Report
@@ -106,6 +107,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also compare the objects found with those of the scans: AP25, AP50, boxes, splits",
     )
     parser.add_argument(
+        "--finer",
+        action="store_true",
+        help="also ask generated rooms for finer names: armchair or office chair?",
+    )
+    parser.add_argument(
+        "--no-colours", action="store_true", help="hide the scans' colours from the student"
+    )
+    parser.add_argument(
         "--true-labels",
         action="store_true",
         help="for --instances: make objects of the true labels, which shows the clustering alone",
@@ -150,11 +159,15 @@ def _refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
     clustering = arguments.true_labels or arguments.clustering != CLUSTERINGS[0]
     if clustering and not arguments.instances:
         raise SasError("--true-labels and --clustering say how --instances is done: add it.")
-    asked = arguments.instances or arguments.queries
+    asked = arguments.instances or arguments.queries or arguments.finer
+    if arguments.no_colours and (asked or arguments.features):
+        raise SasError("--no-colours is for a student's labels.")
     if arguments.points != 1 and asked:
-        raise SasError("--points is for labels: --queries and --instances take all points.")
+        raise SasError(
+            "--points is for labels: --queries, --instances and --finer take all points."
+        )
     if arguments.words == "protocol" and asked:
-        raise SasError("--queries and --instances are asked in the student's own words.")
+        raise SasError("--queries, --instances and --finer are asked without protocol words.")
     if arguments.features and (asked or arguments.points != 1):
         raise SasError("--features scores labels of all points: no student runs, nothing is asked.")
     given = [
@@ -164,7 +177,7 @@ def _refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
         options = ", ".join("--" + name.replace("_", "-") for name in given)
         raise SasError(f"--features scores features as they are: no student runs, so no {options}.")
     if arguments.scenes and asked:
-        raise SasError("--queries and --instances read files, not --scenes.")
+        raise SasError("--queries, --instances and --finer read files, not --scenes.")
     if arguments.list and not arguments.scenes:
         raise SasError("--list names scenes of a data set: say of which kind with --scenes.")
     if arguments.scenes and len(arguments.scans) != 1:
@@ -187,6 +200,7 @@ def _score_student(arguments: argparse.Namespace) -> Report:
     from sas_training.evaluation.report import Report, file_sha256
     from sas_training.evaluation.scoring import (
         ask_for_things,
+        colourless,
         score_scans,
         student_predictions,
         words_without_class,
@@ -213,10 +227,11 @@ def _score_student(arguments: argparse.Namespace) -> Report:
         words = _prompts(arguments, bundle.feature_dim, encoder)
     else:
         without = list(words_without_class(segmenter, labels.name))
+    predict = student_predictions(segmenter, labels.name, up, words)
     scores = score_scans(
         given.scans(),
         labels,
-        student_predictions(segmenter, labels.name, up, words),
+        colourless(predict) if arguments.no_colours else predict,
         share=arguments.points,
         seed=arguments.seed,
     )
@@ -232,6 +247,8 @@ def _score_student(arguments: argparse.Namespace) -> Report:
             true_labels=arguments.true_labels,
             clustering=arguments.clustering,
         )
+    if arguments.finer:
+        more["finer"] = _finer(segmenter, given.files, up)
     subject = {
         "name": bundle.name,
         "student": arguments.student,
@@ -244,6 +261,7 @@ def _score_student(arguments: argparse.Namespace) -> Report:
         "words": _said(words),
         "words_without_class": without,
         "votes": arguments.votes,
+        "colours": not arguments.no_colours,
         "points_share": arguments.points,
         "seed": arguments.seed if arguments.points < 1 else None,
         "up": [float(number) for number in up.direction],
@@ -254,6 +272,13 @@ def _score_student(arguments: argparse.Namespace) -> Report:
         "memory_budget_mib": arguments.memory_budget or None,
     }
     return Report(subject, protocol, scores, more)
+
+
+def _finer(segmenter: Segmenter, files: list[Path], up: Up) -> dict[str, Any]:
+    from sas_ros.language.encoder import load_encoder
+    from sas_training.evaluation.finer import finer_names
+
+    return finer_names(segmenter, files, load_encoder(segmenter.bundle.text_encoder), up)
 
 
 def _score_features(arguments: argparse.Namespace) -> Report:

@@ -29,6 +29,7 @@ class AugmentConfig:
     holes: int = 3
     colourless: float = 0.3  # share of samples that lose their colours
     repainted: float = 0.3  # share of objects that get another colour
+    patches: int = 4  # most boxes of space in which everything gets another colour
 
 
 def crop_around(
@@ -95,6 +96,11 @@ def recolour(
     paint[rng.random(count) >= config.repainted] = 1.0
     values = colors.astype(np.float32) / 255
     values *= paint.astype(np.float32)[owner.reshape(-1)]
+    for _ in range(rng.integers(config.patches + 1)):
+        # A change of colour on a wall is no door: it may be paint, light or a shadow.
+        side = rng.uniform(0.2, [1.5, 1.5, 2.2])
+        inside = (np.abs(points - points[rng.integers(len(points))]) < side / 2).all(axis=1)
+        values[inside] *= np.exp(rng.normal(0, 0.4) + rng.normal(0, 0.15, 3)).astype(np.float32)
     grey = values.mean(axis=1, keepdims=True)
     values = grey + rng.uniform(0.2, 1.3) * (values - grey)
     light = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)

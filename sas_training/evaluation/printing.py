@@ -39,14 +39,28 @@ def score_table(result: Mapping[str, Any]) -> str:
         lines += [
             f"  {row['miou_present']:.3f}  {Path(row['scan']).name}" for row in result["per_scan"]
         ]
+    if "finer" in result:
+        lines += _finer_lines(result["finer"])
     if "instances" in result:
         lines += _object_lines(result["instances"])
     return "\n".join(lines)
 
 
+def _finer_lines(found: Mapping[str, Any]) -> list[str]:
+    if not found["groups"]:
+        return ["finer names: none of the scans has two of a group"]
+    lines = [f"finer names: recall {found['recall']:.3f}, by chance {found['chance']:.3f}"]
+    return lines + [
+        f"  {name:<16} recall {row['recall']:.3f}  by chance {row['chance']:.3f}  {row['names']} "
+        f"names, {row['points']} points"
+        for name, row in found["groups"].items()
+    ]
+
+
 def _how(result: Mapping[str, Any]) -> str:
     share, left_out = result["points_share"], result["without_prediction"]
     parts = ["2D features" if result["votes"] is None else f"votes {result['votes']}"]
+    parts += [] if result["protocol"].get("colours", True) else ["colours hidden"]
     parts += [] if share == 1 else [f"{share:g} of the points"]
     parts += [f"{left_out} points without prediction"] if left_out else []
     return ", ".join(parts)

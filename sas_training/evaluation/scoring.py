@@ -200,6 +200,11 @@ def content_hash(scan: AnnotatedScan) -> str:
     return digest.hexdigest()
 
 
+def colourless(predict: Predict) -> Predict:
+    """The same of scans whose colours are hidden."""
+    return lambda name, scan: predict(name, replace(scan, colors=None))
+
+
 def ask_for_things(segmenter: Segmenter, files: list[Path], labels: str, up: Up) -> dict[str, int]:
     """Ask every scan for every thing of the vocabulary that the label set has, as a robot would.
 

@@ -282,8 +282,8 @@ def test_repainting_keeps_the_shades_of_an_object_and_what_lies_in_range() -> No
     colors = rng.integers(40, 200, (600, 3)).astype(np.uint8)
     objects = np.repeat([3, 3 + 256, 255], 200)
     points = np.zeros((600, 3), np.float32)  # one place, one light
-    calm = AugmentConfig(repainted=0.0)
-    wild = AugmentConfig(repainted=1.0)
+    calm = AugmentConfig(repainted=0.0, patches=0)
+    wild = AugmentConfig(repainted=1.0, patches=0)
     for seed in range(4):
         same = recolour(points, colors, objects, calm, np.random.default_rng(seed))
         other = recolour(points, colors, objects, wild, np.random.default_rng(seed))
@@ -305,7 +305,7 @@ def test_batches_hold_the_colours_of_the_scans_or_none(rooms: Path) -> None:
         np.savez(path, **stored, colors=colors.astype(np.uint8))
 
     def batch(**changes: float) -> object:
-        augment = AugmentConfig(repainted=0.0, **changes)
+        augment = AugmentConfig(repainted=0.0, patches=0, **changes)
         config = SampleConfig(voxel_size=0.2, scans_per_step=2, augment=augment)
         return LabelledScans(rooms, SCANNET20, config, steps=3, seed=1)[0]
 
