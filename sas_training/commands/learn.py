@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from sas_training.commands.scenes import settings_of
-    from sas_training.experiment.jobs import Workers
+    from sas_training.jobs import Workers
     from sas_training.learn.files import LearnFiles, Recording
     from sas_training.learn.learning import learn
     from sas_training.learn.settings import load_settings

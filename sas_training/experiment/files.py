@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
-from sas_training.experiment.jobs import key_of
 from sas_training.experiment.room_views import room_name
 from sas_training.experiment.settings import TEACHERS, ExperimentSettings, SeedSettings
 from sas_training.experiment.students import recipe_of
+from sas_training.jobs import key_of
 from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 VERSION = 1

@@ -22,7 +22,6 @@ from sas_training.experiment.files import (
     load_predictions,
     save_predictions,
 )
-from sas_training.experiment.jobs import Job, Workers, followed
 from sas_training.experiment.room_views import (
     cloud_path,
     make_cloud,
@@ -39,6 +38,7 @@ from sas_training.experiment.sources import in_text_space
 from sas_training.experiment.students import ROWS_3D, StudentClasses, distil, recipe_of
 from sas_training.experiment.words import Words, make_words
 from sas_training.fusion.projection import ProjectionSettings
+from sas_training.jobs import Job, Workers, followed
 from sas_training.scenes.procedural.dataset import room_path, write_dataset
 from sas_training.teachers.teacher import PixelTeacher
 

@@ -20,8 +20,8 @@ from sas_ros.student.bundle import StudentBundle
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.self_distillation import variant
 from sas_training.evaluation.labels import SCANNET20, STUFF
-from sas_training.experiment.jobs import followed
 from sas_training.experiment.words import Words
+from sas_training.jobs import followed
 
 ROWS_3D = ("3d/pixel", "3d/superpoint", "3d/self-distillation", "3d/three-teachers")
 """The rows of students, each with one thing more than the one before."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.experiment.jobs import Job, Workers
+from sas_training.jobs import Job, Workers
 
 
 class RayWorkers(Workers):

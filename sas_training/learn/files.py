@@ -14,7 +14,7 @@ from typing import Any
 
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
 from sas_training.distill.recipes import Recipe, load_recipe
-from sas_training.experiment.jobs import key_of
+from sas_training.jobs import key_of
 from sas_training.learn.settings import LearnSettings, TeacherChoice
 from sas_training.scenes.reading import SceneSettings
 from sas_training.superpoints.files import SUFFIX as SUPERPOINTS_SUFFIX

@@ -12,8 +12,8 @@ from pathlib import Path
 from sas_ros.errors import SasError
 from sas_ros.student.bundle import StudentBundle
 from sas_training.commands import distill
-from sas_training.experiment.jobs import Job, Workers
 from sas_training.fusion.features import PointFeatures
+from sas_training.jobs import Job, Workers
 from sas_training.learn import stages
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.report import write_report

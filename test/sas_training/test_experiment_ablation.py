@@ -19,11 +19,11 @@ from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.experiment import pipeline, students
 from sas_training.experiment.files import Files
-from sas_training.experiment.jobs import Job, Workers, key_of
 from sas_training.experiment.pipeline import check_space, make_everything
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import SCALES, TEACHERS, ExperimentSettings, load_settings
 from sas_training.experiment.students import ROWS_3D, recipe_of
+from sas_training.jobs import Job, Workers, key_of
 
 
 # --------------------------------------------------------------------------------------- settings
@@ -115,7 +115,7 @@ _BUSY = """
 import time
 from pathlib import Path
 from sas_ros.files import atomic_write
-from sas_training.experiment.jobs import Job, Workers
+from sas_training.jobs import Job, Workers
 
 if __name__ == "__main__":
     quick = [Job(Path(name), atomic_write, (Path(name), b"")) for name in "ab"]

@@ -22,10 +22,10 @@ from sas_ros.observation import Cloud, Up
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.cli import main
-from sas_training.experiment.jobs import Job
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
 from sas_training.fusion.features import PointFeatures
+from sas_training.jobs import Job
 from sas_training.learn.files import LearnFiles, Recording
 from sas_training.learn.learning import for_few_scenes, refuse_inside, seen_enough
 from sas_training.learn.settings import FusionChoice, LearnSettings, TeacherChoice, load_settings
