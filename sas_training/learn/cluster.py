@@ -37,9 +37,9 @@ class RayWorkers(Workers):
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise SasError(f"There is no Ray cluster at {address!r}: {error}.") from error
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._ray.shutdown()
-        super().__exit__(*error)
+        super().__exit__(kind, *error)
 
     def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
         # A task that died with its machine is done again elsewhere; a job that failed is not.
