@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,10 @@ def _read_npz(path: Path) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             names, rows = file["names"], file["embeddings"]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, KeyError, ValueError, TypeError, EOFError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise SasError(
             f"{path} is no embeddings file: it must be an .npz with the arrays names (K,) text and "
             f"embeddings (K, C) ({error})."

@@ -11,7 +11,7 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_training.alignment.captioners import cut_out
-from sas_training.teachers.hub_models import find_model, first_line, transformers_library
+from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
 from sas_training.teachers.registry import pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask
 
@@ -78,18 +78,15 @@ class CaptionModel:
         self._prompt, self._batch = family.prompt, batch
         self._search = {"num_beams": beams, "do_sample": False, "max_new_tokens": tokens}
         try:
-            config = library.AutoConfig.from_pretrained(found.folder, local_files_only=True)
+            config = library.AutoConfig.from_pretrained(found.folder, **LOCAL)
             if config.model_type != family.model_type:
                 raise SasError(
                     f"{found.folder} holds a model of the kind {config.model_type!r}, which is no "
                     f"captioner {name}."
                 )
-            self._prepare: Any = library.AutoProcessor.from_pretrained(
-                found.folder, local_files_only=True
-            )
-            self._network: Any = getattr(library, family.network).from_pretrained(
-                found.folder, local_files_only=True
-            )
+            self._prepare: Any = library.AutoProcessor.from_pretrained(found.folder, **LOCAL)
+            network = getattr(library, family.network)
+            self._network: Any = network.from_pretrained(found.folder, **LOCAL)
         except SasError:
             raise
         except Exception as error:  # the library has an exception for each way to fail

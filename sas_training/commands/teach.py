@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         from sas_training.teachers.conformance import check_program
 
-        print("\n".join(check_program(shlex.split(arguments.program))))
+        print("\n".join(check_program(_words("--program", arguments.program))))
         return 0
     if arguments.teacher is None or not arguments.images or arguments.output is None:
         raise SasError(
@@ -122,7 +122,7 @@ def _load(arguments: argparse.Namespace) -> Any:
         TeacherOptions(
             weights=arguments.weights,
             model=arguments.model,
-            program=tuple(shlex.split(arguments.program)),
+            program=_words("--program", arguments.program),
             labels=read_words(arguments.words, "{}").names if arguments.words else (),
             device=arguments.device,
             settings=_settings(arguments.set),
@@ -138,7 +138,7 @@ def _load(arguments: argparse.Namespace) -> Any:
     captioner = load_captioner(
         arguments.captioner,
         arguments.captioner_weights,
-        shlex.split(arguments.captioner_program),
+        _words("--captioner-program", arguments.captioner_program),
         arguments.device,
     )
     if captioner is not None:
@@ -151,6 +151,14 @@ def _load(arguments: argparse.Namespace) -> Any:
     cache = FrameCache(arguments.output / "masks", arguments.batch)
     grammar = load_grammar(arguments.grammar)
     return AlignedTeacher(teacher, encoder, arguments.align, grammar, cache=cache)
+
+
+def _words(option: str, text: str) -> tuple[str, ...]:
+    """The words of a command line; raises `SasError` for a quote that is never closed."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise SasError(f"{option} is no command line: {text!r} ({error}).") from error
 
 
 def _settings(given: Sequence[str]) -> dict[str, str]:
@@ -186,12 +194,19 @@ def _convert(arguments: argparse.Namespace) -> int:
     from sas_training.fusion.features import PointFeatures
     from sas_training.teachers.precomputed import PrecomputedPoints, scenes_in
 
-    rows = []
-    for folder, scene in tqdm(scenes_in(arguments.images), unit="scene", disable=None):
+    rows, scenes = [], scenes_in(arguments.images)
+    folders: dict[str, Path] = {}
+    for folder, scene in scenes:
+        other = folders.setdefault(scene, folder)
+        if other != folder:
+            raise SasError(
+                f"The scene {scene} of {other} and that of {folder} would both be written to "
+                f"{arguments.output / scene}.safetensors; convert them to folders of their own."
+            )
+    for folder, scene in tqdm(scenes, unit="scene", disable=None):
         target = arguments.output / f"{scene}.safetensors"
-        found: PointFeatures = PrecomputedPoints(folder, arguments.model or "precomputed").features(
-            scene
-        )
+        points = PrecomputedPoints(folder, arguments.model or "precomputed")
+        found: PointFeatures = points.published(scene)
         found.save(target)
         row: dict[str, Any] = {"scene": scene, "output": str(target), "points": found.points}
         rows.append({**row, "seen": len(found.features), "channels": found.channels})

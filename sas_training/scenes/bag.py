@@ -24,14 +24,8 @@ import numpy.typing as npt
 
 from sas_ros.clouds import read_cloud
 from sas_ros.errors import SasError
-from sas_training.scenes.bag_contents import (
-    BagContents,
-    Camera,
-    Message,
-    Topic,
-    color_of,
-    depth_of,
-)
+from sas_training.scenes.bag_contents import BagContents, Camera, Message, Topic
+from sas_training.scenes.bag_images import color_of, depth_of
 from sas_training.scenes.building import VoxelMeans, cloud_of_frames
 from sas_training.scenes.cameras import Matrix, depth_for_image, resized_color, undistorted
 from sas_training.scenes.reading import Scenes, SceneSettings, wrong_folder
@@ -94,6 +88,8 @@ class _Recording:
 
     def scene(self, name: str) -> Scene:
         frames = self.settings.sampled(self._frames(), self._usual_step())
+        for topic, reason in self.bag.left_out.items():
+            frames.skipped.add(f"topic {topic}", reason)
         chosen = self.cloud is not None and self.cloud.name in self.settings.topics
         if self.settings.scan is not None or (self.depth is not None and not chosen):
             points, colors = cloud_of_frames(frames, self.settings.voxel, self.settings.scan)

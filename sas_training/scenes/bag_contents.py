@@ -7,6 +7,7 @@ is walked through once; images and clouds of that walk are forgotten but for the
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_training.scenes.bag_images import COLOR_ENCODINGS, DEPTH_UNITS
 from sas_training.scenes.bag_poses import Transforms
-from sas_training.scenes.images import decode_color, decode_plane, depth_metres
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -28,26 +29,18 @@ _TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _WANTED = (_IMAGE, _COMPRESSED, _CLOUD, _INFO, *_TF, _ODOMETRY)
 
-_COLOR_ENCODINGS = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "8UC3": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-    "8UC1": (1, (0, 0, 0)),
-}
-"""Encoding -> bytes of a pixel, and which of them are red, green and blue."""
-_DEPTH_UNITS = {"16UC1": 1000.0, "mono16": 1000.0, "32FC1": 1.0}
-
 
 @dataclass(frozen=True)
 class Message:
-    """Where a message is: time of recording, its own stamp (both ns), and its frame."""
+    """Where a message is: time of recording, its own stamp (both ns), and its frame.
+
+    `before` counts the messages of its topic of the same two times that were recorded before it.
+    """
 
     recorded_ns: int
     stamp_ns: int
     frame: str
+    before: int = 0
 
 
 @dataclass(eq=False)
@@ -91,7 +84,10 @@ class BagContents:
         self.odometry = 0
         self.damaged: dict[str, int] = {}
         """Topic -> messages that could not be read."""
-        self._odometry_is_news = True
+        self.left_out: dict[str, str] = {}
+        """Topic that is not used -> why, a short phrase."""
+        self._says_where: dict[str, str] = {}  # child -> its topic of odometry, "": transforms
+        self._counted: Counter[tuple[str, int, int]] = Counter()
         self._kept: Any = None
         with self._opened() as bag:
             missing = [name for name in only if name not in bag.topics]
@@ -114,11 +110,11 @@ class BagContents:
                     self.damaged[connection.topic] = self.damaged.get(connection.topic, 0) + 1
                     continue
                 if connection.msgtype == _ODOMETRY:
-                    odometry.append(message)
+                    odometry.append((connection.topic, message))
                 else:
                     self._note(connection.topic, connection.msgtype, recorded, message)
-        for message in odometry:  # transforms, which robots with both also send, go first
-            self._note_odometry(message)
+        for topic, message in odometry:  # transforms, which robots with both also send, go first
+            self._note_odometry(topic, message)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -165,15 +161,19 @@ class BagContents:
             kind = _kind(msgtype, message)
             found = self.topics.setdefault(topic, Topic(topic, kind)) if kind else None
             if found is not None:
-                frame = str(message.header.frame_id)
-                found.messages.append(Message(recorded, _stamp(message.header), frame))
+                frame, stamp = str(message.header.frame_id), _stamp(message.header)
+                before = self._counted[topic, recorded, stamp]
+                found.messages.append(Message(recorded, stamp, frame, before))
+                self._counted[topic, recorded, stamp] += 1
 
-    def _note_odometry(self, message: Any) -> None:
+    def _note_odometry(self, topic: str, message: Any) -> None:
         child = message.child_frame_id or "base_link"
-        if self.odometry == 0:
-            self._odometry_is_news = not self.transforms.has_parent(child)
         self.odometry += 1
-        if self._odometry_is_news:
+        news = "" if self.transforms.has_parent(child) else topic
+        source = self._says_where.setdefault(child, news)
+        if source and source != topic:  # two would be mixed up, each with a drift of its own
+            self.left_out[topic] = f"{topic} is not used: {source} says already where {child} was"
+        elif source:
             p, q = message.pose.pose.position, message.pose.pose.orientation
             where, turn = (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
             self.transforms.add(message.header.frame_id, child, _stamp(message.header), where, turn)
@@ -185,19 +185,33 @@ class BagContents:
             self._kept = opened.__enter__()
             # Opening a long recording takes a while, so it stays open as long as this lives.
             weakref.finalize(self, opened.__exit__, None, None, None)
-        at, bag = message.recorded_ns, self._kept
+        at, bag, before = message.recorded_ns, self._kept, 0
         connections = [c for c in bag.connections if c.topic == topic.name]
         try:
             for connection, _, raw in bag.messages(connections, start=at, stop=at + 1):
-                return bag.deserialize(raw, connection.msgtype)
+                try:
+                    found = bag.deserialize(raw, connection.msgtype)
+                except Exception:  # counted as damaged; another of the same time may be whole
+                    continue
+                if _stamp(found.header) == message.stamp_ns:
+                    if before == message.before:
+                        return found
+                    before += 1
         except Exception as error:  # as above
             raise SasError("its message is damaged") from error
         raise SasError("its message is not in the bag any more")
 
     def camera_of(self, topic: Topic) -> Camera | None:
-        """The CameraInfo that was sent for the images of a topic: that of its frame whose name
-        begins like the topic's. Topics with `rect` in their name are rectified."""
-        frame = topic.messages[0].frame if topic.messages else ""
+        """The CameraInfo that was sent for the images of a topic: that of its frame, or beside it,
+        whose name begins like the topic's; None where there is neither. Topics with `rect` in their
+        name are rectified."""
+        frame = topic.messages[0].frame.removeprefix("/") if topic.messages else ""
+        beside = {_parent(topic.name)}
+        if topic.name.rsplit("/", 1)[-1].startswith("compressed"):  # image_raw/compressed
+            beside.add(_parent(_parent(topic.name)))
+
+        def of_frame(name: str) -> bool:
+            return bool(frame) and self.cameras[name].frame.removeprefix("/") == frame
 
         def alike(name: str) -> tuple[bool, int]:
             pairs = zip(name.split("/"), topic.name.split("/"), strict=False)
@@ -206,11 +220,12 @@ class BagContents:
                 if one != other:
                     break
                 same += 1
-            return self.cameras[name].frame == frame, same
+            return of_frame(name), same
 
-        if not self.cameras:
+        names = [n for n in sorted(self.cameras) if of_frame(n) or _parent(n) in beside]
+        if not names:
             return None
-        found = self.cameras[max(sorted(self.cameras), key=alike)]
+        found = self.cameras[max(names, key=alike)]
         if "rect" in topic.name and found.rectified[0, 0] > 0:
             none = np.zeros_like(found.distortion)
             return replace(found, matrix=found.rectified, distortion=none)
@@ -224,9 +239,13 @@ def _kind(msgtype: str, message: Any) -> str:
     if msgtype == _COMPRESSED:
         said = str(message.format)
         return "depth" if "compressedDepth" in said or said.startswith("16UC1") else "color"
-    if message.encoding in _DEPTH_UNITS:
+    if message.encoding in DEPTH_UNITS:
         return "depth"
-    return "color" if message.encoding in _COLOR_ENCODINGS else ""
+    return "color" if message.encoding in COLOR_ENCODINGS else ""
+
+
+def _parent(topic: str) -> str:
+    return topic.rpartition("/")[0]
 
 
 def _stamp(header: Any) -> int:
@@ -246,41 +265,3 @@ def _camera(message: Any) -> Camera:
         distortion=d,
         frame=str(message.header.frame_id),
     )
-
-
-def color_of(message: Any) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an Image or CompressedImage; `SasError` where it is damaged."""
-    if hasattr(message, "format"):
-        return decode_color(bytes(message.data))
-    if message.encoding not in _COLOR_ENCODINGS:
-        raise SasError(f"its image has the encoding {message.encoding!r}, which is not read")
-    channels, places = _COLOR_ENCODINGS[message.encoding]
-    return np.ascontiguousarray(_pixels(message, np.dtype("u1"), channels)[..., list(places)])
-
-
-def depth_of(message: Any, units: float | None, far: float | None) -> npt.NDArray[np.float32]:
-    """(H, W) float32 metres of an Image or CompressedImage, 0 = unknown."""
-    if hasattr(message, "format"):
-        data = bytes(message.data)
-        start = data.find(b"\x89PNG")  # compressed_depth_image_transport writes 12 bytes before it
-        if start < 0 or "32FC1" in message.format:
-            raise SasError(f"its depth image is {message.format!r}, which is not read")
-        return depth_metres(decode_plane(data[start:], "depth image"), units or 1000.0, far)
-    usual = _DEPTH_UNITS.get(message.encoding)
-    if usual is None:
-        raise SasError(f"its depth image has the encoding {message.encoding!r}, which is not read")
-    kind = np.dtype("f4" if message.encoding == "32FC1" else "u2")
-    return depth_metres(_pixels(message, kind, 1)[..., 0], units or usual, far)
-
-
-def _pixels(message: Any, kind: np.dtype[Any], channels: int) -> npt.NDArray[Any]:
-    """(H, W, channels) of the bytes of an Image, whose rows may be padded."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    kind = kind.newbyteorder(">" if message.is_bigendian else "<")
-    used = width * channels * kind.itemsize
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if step < used or len(data) < step * (height - 1) + used or not height * width:
-        raise SasError("its image has fewer bytes than its size says")
-    rows = np.lib.stride_tricks.as_strided(data, (height, used), (step, 1), writeable=False)
-    pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
-    return pixels.astype(kind.newbyteorder("="))

@@ -13,6 +13,8 @@ from sas_training.scenes.cameras import Matrix
 
 _SLACK = 100_000_000
 """Nanoseconds that a stamp may lie before the first or after the last transform of a frame."""
+_GAP = 1_000_000_000
+"""Nanoseconds that the nearer of two transforms may lie away from a stamp between them."""
 _MOST_STEPS = 100
 
 _Sample = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]  # translation, quaternion xyzw
@@ -114,6 +116,8 @@ class Transforms:
         if stamps[after] == stamp_ns:
             return samples[after][1]
         (before_ns, (where0, turn0)), (after_ns, (where1, turn1)) = samples[after - 1 : after + 1]
+        if min(stamp_ns - before_ns, after_ns - stamp_ns) > _GAP:
+            raise SasError(f"nothing says where {frame} was at its stamp")
         share = (stamp_ns - before_ns) / (after_ns - before_ns)
         return where0 + share * (where1 - where0), _between(turn0, turn1, share)
 

@@ -14,6 +14,26 @@ Matrix = npt.NDArray[np.float64]
 Number = TypeVar("Number", bound=np.generic)
 
 
+def fitting(camera: Matrix, size: tuple[int, int], what: str, file: str) -> Matrix:
+    """The camera (3, 3), if its principal point is near the middle of images of `size` (w, h).
+
+    Args:
+        camera: read from `file`, which does not say for which size it is.
+        size: of the image.
+        what: the image is called in an error.
+        file: its name.
+
+    Raises:
+        SasError: the camera is that of images of another width.
+    """
+    if abs(2 * camera[0, 2] / size[0] - 1) > 0.25:
+        raise SasError(
+            f"its {what} is {size[0]} pixels wide, and {file} is for one of about "
+            f"{2 * camera[0, 2]:.0f}"
+        )
+    return camera
+
+
 def resized_color(
     image: npt.NDArray[np.uint8], camera: Matrix, size: tuple[int, int]
 ) -> tuple[npt.NDArray[np.uint8], Matrix]:

@@ -63,13 +63,20 @@ def open_scenes(kind: str, path: Path | str, settings: SceneSettings | None = No
         settings: defaults where None.
 
     Raises:
-        SasError: no such kind, or a folder that is none of that kind: says what was expected.
+        SasError: no such kind, or a folder that is none of that kind: says what was expected; a
+            label set for a kind that has only its own.
     """
     if kind not in KINDS:
         raise SasError(f"{kind!r} is no kind of scenes; known are {', '.join(KINDS)}.")
     from sas_training.scenes.reading import SceneSettings
 
+    settings = settings or SceneSettings()
+    if settings.labels and not kind.startswith("matterport"):
+        raise SasError(
+            f"Scenes of the kind {kind} have labels of their own set alone; {settings.labels!r} "
+            "cannot be chosen (--labels is for Matterport3D)."
+        )
     found = KINDS[kind]
     reader = getattr(importlib.import_module(f"{__package__}.{found.module}"), found.function)
     arguments = (kind, Path(path)) if found.named else (Path(path),)
-    return cast("Scenes", reader(*arguments, settings or SceneSettings()))
+    return cast("Scenes", reader(*arguments, settings))

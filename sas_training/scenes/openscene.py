@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_training.evaluation.labels import LABEL_SETS
 from sas_training.fusion.constants import dataset_constants
 from sas_training.fusion.openscene import plain_array, read_plain
 from sas_training.scenes.cameras import Matrix
@@ -60,8 +61,19 @@ LAYOUTS: Mapping[str, _Layout] = MappingProxyType(
 
 
 def open_openscene(kind: str, path: Path, settings: SceneSettings) -> Scenes:
-    """The scenes of a folder in one of the `LAYOUTS`; raises `SasError` where there is none."""
+    """The scenes of a folder in one of the `LAYOUTS`.
+
+    Raises:
+        SasError: there is none, or its labels cannot be those of the set that is asked for.
+    """
     path, layout = Path(path), LAYOUTS[kind]
+    several = layout.label_set.startswith("matterport")
+    sets = [name for name in LABEL_SETS if several and name.startswith("matterport")]
+    if settings.labels and settings.labels not in (layout.label_set, *sets):
+        known = ", ".join(sets) or layout.label_set or "none"
+        raise SasError(
+            f"{settings.labels!r} is no label set of the kind {kind}; its sets: {known}."
+        )
     files = sorted((path / f"{layout.folder}_3d").rglob("*.pth"))
     if not files:
         expected = (

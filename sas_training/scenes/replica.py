@@ -7,12 +7,14 @@
     FOLDER/cam_params.json                     w, h, fx, fy, cx, cy, scale; may be missing
 
 World: metres, z up; cameras are optical frames. Every 10th frame is used, unless another number is
-given. There are no labels. Faces are left out where they are not triangles.
+given. The number of a frame says which line of traj.txt is its pose, from 0 on. There are no
+labels. Faces are left out where they are not triangles.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +57,12 @@ def _scene(folder: Path, settings: SceneSettings) -> Scene:
             f"{folder / 'traj.txt'} should have 16 numbers in each line ({error})."
         ) from error
     images = numbered(folder / "results", ".jpg")
-    if len(images) > len(poses):
-        raise SasError(f"{folder} has {len(images)} images and {len(poses)} poses in traj.txt.")
+    rows_of = [_number(image) for image in images]
+    if rows_of and max(rows_of) >= len(poses):
+        raise SasError(
+            f"{folder} has an image numbered {max(rows_of)}, but {len(poses)} poses in traj.txt; "
+            f"they are of the images 0 to {len(poses) - 1}."
+        )
 
     def frame(number: int) -> Frame:
         image = read_color(images[number])
@@ -66,7 +72,8 @@ def _scene(folder: Path, settings: SceneSettings) -> Scene:
         wanted = settings.size or (columns, rows)
         own = resized_camera(camera, size, (columns, rows))
         image, own = resized_color(image, own, wanted)
-        return Frame(images[number].stem, image, own, poses[number], resized_plane(depth, wanted))
+        pose = poses[rows_of[number]]
+        return Frame(images[number].stem, image, own, pose, resized_plane(depth, wanted))
 
     try:
         faces = read_faces(mesh)
@@ -81,6 +88,14 @@ def _scene(folder: Path, settings: SceneSettings) -> Scene:
         faces=faces,
         up=Z_UP,
     )
+
+
+def _number(image: Path) -> int:
+    """Line of traj.txt for frameNNNNNN.jpg, from 0 on."""
+    digits = re.search(r"\d+$", image.stem)
+    if digits is None:
+        raise SasError(f"{image} has no number that says which pose of traj.txt is its own.")
+    return int(digits[0])
 
 
 def _camera(path: Path) -> tuple[Matrix, tuple[int, int], float]:

@@ -8,8 +8,6 @@ World: metres, z up, floor near 0. Labels of points and pixels are of the set `s
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +51,7 @@ def _scene(file: Path, settings: SceneSettings) -> Scene:
 def _frame(path: Path, settings: SceneSettings) -> Frame:
     try:
         shot = read_frame(path)
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except SasError as error:
         raise SasError("it is no frame of a generated room: it is damaged or cut off") from error
     rows, columns = shot.color.shape[:2]
     size = settings.size or (columns, rows)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.scans import read_scan
-from sas_training.scenes.cameras import Matrix
+from sas_training.scenes.cameras import fitting
 from sas_training.scenes.images import read_intrinsics
 from sas_training.scenes.posed_folders import PosedFolder
 from sas_training.scenes.reading import Scenes, SceneSettings, wrong_folder
@@ -58,7 +58,7 @@ def _scene(folder: Path, settings: SceneSettings) -> Scene:
     color = read_intrinsics(folder / "intrinsic" / "intrinsic_color.txt")
     files = PosedFolder(
         folder / "color",
-        camera=lambda stem, size: _fitting(color, size),
+        camera=lambda stem, size: fitting(color, size, "image", "intrinsic_color.txt"),
         units=1000.0,
         depth_camera=read_intrinsics(folder / "intrinsic" / "intrinsic_depth.txt"),
         at_depth_size=True,
@@ -75,16 +75,6 @@ def _scene(folder: Path, settings: SceneSettings) -> Scene:
         faces=read_faces(mesh),
         up=Z_UP,
     )
-
-
-def _fitting(color: Matrix, size: tuple[int, int]) -> Matrix:
-    """The camera of the colour images, if it can be that of images of this width and height."""
-    if abs(2 * color[0, 2] / size[0] - 1) > 0.25:
-        raise SasError(
-            f"its image is {size[0]} pixels wide, and intrinsic_color.txt is for one of about "
-            f"{2 * color[0, 2]:.0f}"
-        )
-    return color
 
 
 def _labels(mesh: Path, count: int) -> npt.NDArray[np.int64] | None:

@@ -66,15 +66,19 @@ class Frame:
         pose, camera = np.asarray(self.pose), np.asarray(self.intrinsics)
         if pose.shape != (4, 4) or not np.isfinite(pose).all():
             raise SasError("its pose is not 4 x 4 finite numbers")
-        if abs(abs(float(np.linalg.det(pose[:3, :3]))) - 1) > 0.01:
+        turn = pose[:3, :3]
+        if np.abs(turn @ turn.T - np.eye(3)).max() > 0.01 or np.linalg.det(turn) < 0:
             raise SasError("its pose is no rotation and translation")
         if camera.shape != (3, 3) or not np.isfinite(camera).all() or min(np.diag(camera)) <= 0:
             raise SasError("its intrinsics are not those of a camera")
         rows, columns = self.image.shape[:2]
-        if not (0 < camera[0, 2] < columns and 0 < camera[1, 2] < rows):
+        # Intrinsics of half or twice the size are refused too; those of a cropped image may be off
+        # the middle.
+        off = abs(2 * camera[0, 2] / columns - 1)
+        if not (0 < camera[0, 2] < columns and 0 < camera[1, 2] < rows and off < 0.45):
             raise SasError(
-                f"its principal point ({camera[0, 2]:.0f}, {camera[1, 2]:.0f}) is outside the "
-                f"image of {columns} x {rows}: the intrinsics are for another size"
+                f"its principal point ({camera[0, 2]:.0f}, {camera[1, 2]:.0f}) is far from the "
+                f"middle of the image of {columns} x {rows}: the intrinsics are for another size"
             )
 
     @property

@@ -4,7 +4,8 @@
     FOLDER/[seq-NN/]frame-NNNNNN.depth.png             16 bit, mm; 0 and 65535 = no reading
     FOLDER/[seq-NN/]frame-NNNNNN.pose.txt              4 x 4 camera-to-world, m, optical frame
     FOLDER/[seq-NN/]frame-NNNNNN.segm.png              labels of pixels, where there are any
-    FOLDER/camera-intrinsics.txt                       3 x 3; 7-Scenes has none: f 585, c 320, 240
+    FOLDER/camera-intrinsics.txt                       3 x 3; where there is none, that of 7-Scenes
+                                                       for 640 x 480: f 585, c 320, 240
     FOLDER/color-intrinsics.txt, depth-to-color.txt    where colour and depth are two cameras
 
 The last two may also begin with `estimated_` or be written with `_`. With them the pose is the
@@ -21,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sas_ros.errors import SasError
 from sas_training.scenes.building import cloud_of_frames
 from sas_training.scenes.cameras import (
     Matrix,
     depth_for_image,
+    fitting,
     resized_color,
     resized_plane,
 )
@@ -44,6 +47,7 @@ _EXPECTED = (
 )
 _UNITS = 1000.0
 _KINECT = np.array([[585.0, 0.0, 320.0], [0.0, 585.0, 240.0], [0.0, 0.0, 1.0]])
+_KINECT_SIZE = (640, 480)
 _COLORS = (".color.png", ".color.jpg", ".color.jpeg")
 
 
@@ -77,13 +81,26 @@ class _Rig:
         color = self._find("color-intrinsics")
         depth = self._find("camera-intrinsics") or self._find("depth-intrinsics")
         shift = self._find("depth-to-color")
-        self.depth = _KINECT if depth is None else read_intrinsics(depth)
-        if color is not None and depth is None:
-            self.depth = read_intrinsics(color)
-        self.color = self.depth if color is None else read_intrinsics(color)
+        self._color_file, self._depth_file = color or depth, depth or color
+        self.color = _read(self._color_file)
+        self.depth = _read(self._depth_file)
         self.depth_to_color: Matrix | None = None
         if shift is not None:
             self.depth_to_color = read_matrix(shift, 4, f"matrix {shift.name}")
+
+    def check(self, color: tuple[int, int], depth: tuple[int, int]) -> None:
+        """Raise `SasError` where the cameras are not of images and depths of these (w, h)."""
+        for what, camera, file, size in (
+            ("image", self.color, self._color_file, color),
+            ("depth image", self.depth, self._depth_file, depth),
+        ):
+            if file is not None:
+                fitting(camera, size, what, file.name)
+            elif size != _KINECT_SIZE:
+                raise SasError(
+                    f"its {what} has {size[0]} x {size[1]} pixels, and without "
+                    "camera-intrinsics.txt only the camera of 640 x 480 is known"
+                )
 
     def _find(self, stem: str) -> Path | None:
         for place in self._places:
@@ -94,12 +111,17 @@ class _Rig:
         return None
 
 
+def _read(file: Path | None) -> Matrix:
+    return _KINECT if file is None else read_intrinsics(file)
+
+
 def _frame(stem: str, color: Path, rig: _Rig, settings: SceneSettings) -> Frame:
     image = read_color(color)
     pose = read_matrix(color.with_name(f"{stem}.pose.txt"), 4, "pose")
     units = settings.depth_units or _UNITS
     depth = read_depth(color.with_name(f"{stem}.depth.png"), units, settings.far)
     rows, columns = image.shape[:2]
+    rig.check((columns, rows), (depth.shape[1], depth.shape[0]))
     size = settings.size or (columns, rows)
     image, camera = resized_color(image, rig.color, size)
     if rig.depth_to_color is not None:

@@ -16,6 +16,8 @@ from sas_ros.errors import SasError
 from sas_training.teachers.registry import weights_hash
 
 _WEIGHTS = (".safetensors", ".bin")
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""For every `from_pretrained`: nothing is fetched, and no code of a model's folder is run."""
 _INSTALL = "install it with: pip install transformers pillow"
 
 

@@ -15,6 +15,8 @@ from sas_training.teachers.teacher import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 _GREY = ("1", "L", "P", "I;16", "I;16B", "I")
+_DEPTH = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+"""Modes of one channel of more than 8 bits; as colours they would be cut off at 255."""
 
 
 def pillow() -> Any:
@@ -33,9 +35,14 @@ def read_image(path: Path) -> Image:
     they are stored.
 
     Raises:
-        SasError: no such file, or none that Pillow can read.
+        SasError: no such file, none that Pillow can read, or of one channel of more than 8 bits.
     """
     with _opened(path) as image:
+        if image.mode in _DEPTH:
+            raise SasError(
+                f"{path} has one channel of more than 8 bits: it is a depth image or the like, no "
+                "photograph. Give the photographs without it."
+            )
         return np.array(image.convert("RGB"), dtype=np.uint8)
 
 

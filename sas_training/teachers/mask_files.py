@@ -65,7 +65,7 @@ class MaskFile:
                 "file": names[layer],
                 "value": value,
                 "label": one.label,
-                "score": round(float(one.score), 6),
+                "score": float(one.score),
                 **({"caption": one.caption} if one.caption else {}),
             }
             for one, (layer, value) in zip(self.masks, places, strict=True)

@@ -50,7 +50,8 @@ class PrecomputedPoints:
         Raises:
             SasError: no such file, damaged, or of another number of points or channels.
         """
-        found = self._read(scene)
+        ours = self.folder / f"{scene}.safetensors"
+        found = PointFeatures.load(ours) if ours.is_file() else self.published(scene)
         if points is not None and found.points != points:
             raise SasError(
                 f"The features of {scene!r} in {self.folder} are for {found.points} points, but "
@@ -63,10 +64,12 @@ class PrecomputedPoints:
             )
         return found
 
-    def _read(self, scene: str) -> PointFeatures:
-        ours = self.folder / f"{scene}.safetensors"
-        if ours.is_file():
-            return PointFeatures.load(ours)
+    def published(self, scene: str) -> PointFeatures:
+        """Features of the scene's `.pt` files, whether or not there is a file of ours.
+
+        Raises:
+            SasError: no such file, or damaged.
+        """
         one = self.folder / f"{scene}.pt"
         pattern = re.compile(re.escape(scene) + r"_(\d)\.pt")
         numbered = {path: pattern.fullmatch(path.name) for path in self.folder.iterdir()}

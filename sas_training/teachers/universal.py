@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sas_ros.errors import SasError
-from sas_training.teachers.hub_models import find_model, first_line, transformers_library
+from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
 from sas_training.teachers.query_masks import KINDS, QueryRules, read_queries
 from sas_training.teachers.registry import TeacherOptions, pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask, by_size
@@ -46,7 +46,7 @@ class UniversalTeacher:
         found = find_model(options.weights, options.model, "The teacher universal", EXAMPLE)
         self._rules, self._device = settings, torch.device(pick_device(options.device))
         try:
-            config = library.AutoConfig.from_pretrained(found.folder, local_files_only=True)
+            config = library.AutoConfig.from_pretrained(found.folder, **LOCAL)
             self._family = str(config.model_type)
             if self._family not in FAMILIES:
                 raise SasError(
@@ -55,7 +55,7 @@ class UniversalTeacher:
                 )
             self._prepare: Any = _processor(library, found.folder, self._family, config)
             self._network: Any = library.AutoModelForUniversalSegmentation.from_pretrained(
-                found.folder, local_files_only=True
+                found.folder, **LOCAL
             )
         except SasError:
             raise
@@ -115,11 +115,9 @@ def load(options: TeacherOptions) -> UniversalTeacher:
 def _processor(library: Any, folder: Any, family: str, config: Any) -> Any:
     """What makes tensors of images; OneFormer's also takes its task as text."""
     if family != "oneformer":
-        return library.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        return library.AutoImageProcessor.from_pretrained(folder, **LOCAL)
     # Its list of class names serves training alone, and would be fetched.
-    images = library.AutoImageProcessor.from_pretrained(
-        folder, local_files_only=True, class_info_file=None
-    )
-    tokens = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    images = library.AutoImageProcessor.from_pretrained(folder, class_info_file=None, **LOCAL)
+    tokens = library.AutoTokenizer.from_pretrained(folder, **LOCAL)
     length = int(getattr(config, "task_seq_len", 77))
     return library.OneFormerProcessor(images, tokens, task_seq_length=length)

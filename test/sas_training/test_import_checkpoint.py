@@ -330,6 +330,17 @@ def test_embeddings_from_safetensors(tmp_path: Path) -> None:
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 1]], atol=1e-6)
 
 
+def test_embeddings_with_damaged_bytes_are_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, names=np.array(["a"] * 500), embeddings=np.eye(500, 3))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"names.npy") + 40
+    data[start : start + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    with pytest.raises(SasError, match="no embeddings file"):
+        read_embeddings(path)
+
+
 def array(*rows: list[float]) -> npt.NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 

@@ -21,7 +21,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sas_ros.errors import SasError
-from sas_training.scenes.bag_contents import color_of, depth_of
+from sas_training.scenes.bag_contents import BagContents, Message, Topic
+from sas_training.scenes.bag_images import color_of, depth_of
 from sas_training.scenes.bag_poses import Transforms
 from sas_training.scenes.fusing import color_agreement, projection_of
 from sas_training.scenes.kinds import open_scenes
@@ -403,6 +404,57 @@ def test_a_broken_message_is_counted(tmp_path: Path) -> None:
     assert scene.frames.skipped.counts == {f"a message of {COLOR} is damaged": 1}
 
 
+@pytest.mark.parametrize("storage", ["mcap", "db3"])
+@pytest.mark.parametrize("stamps", [(1, 2, 3), (1, 1, 2), (5, 5, 5)])
+def test_messages_recorded_at_one_time_stay_apart(
+    tmp_path: Path, storage: str, stamps: Sequence[int]
+) -> None:
+    bag = Recording()
+    bag.add("/info", SECOND, info(SECOND, "cam", CAMERA, SIZE))
+    for number, stamp in enumerate(stamps):
+        picture = np.full((48, 64, 3), 50 * number, np.uint8)
+        bag.add("/rgb", SECOND, image(SECOND + stamp, "cam", picture, "rgb8"))
+    bag.add("/points", SECOND, cloud(SECOND, "cam", *wall_points()))
+    path = bag.write(tmp_path / "bag", storage)
+    scene = open_scenes("bag", path, SceneSettings(still=True, every=1))[0]
+    assert [int(frame.image.max()) for frame in frames_of(scene)] == [0, 50, 100]
+
+
+def test_an_image_does_not_get_another_cameras_info(tmp_path: Path) -> None:
+    bag = Recording()
+    bag.add("/left/camera_info", 0, info(0, "left", CAMERA, SIZE))
+    bag.add("/a/image_raw", 0, image(0, "right", render(POSES[0])[0], "rgb8"))
+    names = ("/left/image_raw", "/left/image_raw/compressed", "/left/other/image", "/image")
+    topics = {name: Topic(name, "color", [Message(0, 0, "right")]) for name in names}
+    contents = BagContents(bag.write(tmp_path / "bag"))
+    assert contents.camera_of(contents.topics["/a/image_raw"]) is None
+    found = {name: contents.camera_of(topic) is not None for name, topic in topics.items()}
+    assert found == dict(zip(names, (True, True, False, False), strict=True))
+    assert contents.camera_of(Topic("/x", "color", [Message(0, 0, "/left")])) is not None
+
+
+def test_of_several_odometries_of_one_frame_the_first_counts(tmp_path: Path) -> None:
+    bag = Recording()
+    bag.add("/info", 0, info(0, "cam", CAMERA, SIZE))
+    for number in range(4):
+        now = (10 + number) * SECOND
+        bag.add("/wheels", now, odometry(now, "odom", "cam", pose_at(0.1 * number, 0)))
+        bag.add("/visual", now + 1, odometry(now + 1, "odom", "cam", pose_at(9, 9)))
+        bag.add("/arm", now, odometry(now, "odom", "hand", pose_at(0, 5)))
+        depth = np.full((48, 64), 2000, np.uint16)
+        bag.add("/rgb", now, image(now + 2, "cam", render(POSES[0])[0], "rgb8"))
+        bag.add("/depth", now, image(now + 2, "cam", depth, "16UC1"))
+    bag.add("/wheels", 20 * SECOND, odometry(14 * SECOND, "odom", "cam", pose_at(0.4, 0)))
+    scene = open_scenes("bag", bag.write(tmp_path / "bag"))[0]
+    for number, frame in enumerate(frames_of(scene)):
+        assert frame.pose[:3, 3] == pytest.approx([0.1 * number, 0, 0], abs=1e-6)
+    assert scene.frames.skipped.reasons == {
+        "topic /visual": "/visual is not used: /wheels says already where cam was"
+    }
+    transforms = BagContents(tmp_path / "bag").transforms
+    assert transforms.lookup("hand", "odom", 10 * SECOND)[1, 3] == 5
+
+
 def test_lenses_and_missing_cameras(tmp_path: Path) -> None:
     bag = Recording()
     bag.add("/tf", 0, transform(0, "map", "cam", np.eye(4)))
@@ -543,6 +595,14 @@ def test_transforms_in_any_order_and_just_outside() -> None:
     assert poses.lookup("/base", "/map", -50_000_000)[0, 3] == pytest.approx(0)
     with pytest.raises(SasError, match="nothing says where base was"):
         poses.lookup("base", "map", 200_000_000)
+
+
+def test_nothing_is_made_up_in_a_long_gap() -> None:
+    poses = tree({0: pose_at(0, 0), 2 * SECOND: pose_at(2, 0), 9 * SECOND: pose_at(9, 0)})
+    assert poses.lookup("base", "map", SECOND)[0, 3] == pytest.approx(1)
+    assert poses.lookup("base", "map", 8 * SECOND)[0, 3] == pytest.approx(8)
+    with pytest.raises(SasError, match="nothing says where base was"):
+        poses.lookup("base", "map", 5 * SECOND)
 
 
 def test_trees_circles_and_what_is_no_transform() -> None:

@@ -68,7 +68,10 @@ def frames(count: int = 3, bad: tuple[int, ...] = ()) -> Frames:
         ({"pose": np.eye(3)}, "not 4 x 4 finite"),
         ({"pose": np.zeros((4, 4))}, "no rotation"),
         ({"pose": np.diag([0.1, 0.1, 0.1, 1.0])}, "no rotation"),
-        ({"intrinsics": 2.5 * CAMERA}, "(78, 61) is outside the image of 64 x 48"),
+        ({"pose": np.diag([-1.0, 1, 1, 1])}, "no rotation"),
+        ({"pose": np.eye(4) + 0.5 * np.eye(4, k=1) * [0, 1, 0, 0]}, "no rotation"),  # sheared
+        ({"intrinsics": 2.5 * CAMERA}, "(78, 61) is far from the middle of the image of 64 x 48"),
+        ({"intrinsics": np.diag([0.5, 0.5, 1]) @ CAMERA}, "the intrinsics are for another size"),
         ({"intrinsics": np.zeros((3, 3))}, "not those of a camera"),
         ({"intrinsics": np.full((3, 3), np.nan)}, "not those of a camera"),
     ],
@@ -76,6 +79,12 @@ def frames(count: int = 3, bad: tuple[int, ...] = ()) -> Frames:
 def test_a_frame_that_cannot_be_used_says_why(changes: dict[str, object], said: str) -> None:
     with pytest.raises(SasError, match=re.escape(said)):
         frame(**changes)  # type: ignore[arg-type]
+
+
+def test_a_cropped_image_may_have_its_principal_point_off_the_middle() -> None:
+    camera = CAMERA.copy()
+    camera[0, 2] = 20
+    assert frame(intrinsics=camera).camera.cx == 20
 
 
 def test_a_frame_is_a_view_of_fusion() -> None:

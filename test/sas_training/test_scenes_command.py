@@ -14,6 +14,8 @@ from PIL import Image
 
 from sas_training.cli import main
 from sas_training.scenes.kinds import KINDS
+from sas_training.scenes.procedural.dataset import room_path, write_scan
+from sas_training.scenes.procedural.model import LabelledScan
 
 
 def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +98,23 @@ def test_a_scene_that_cannot_be_read_leaves_the_others(
     assert main(["scenes", "7scenes", str(tmp_path / "a"), "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
     assert told["scenes"] == [] and told["unreadable"].keys() == {"a_one", "a_two"}
+
+
+def test_a_damaged_room_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = np.zeros((5, 3), np.float32)
+    whole = LabelledScan(
+        points, np.full(5, 7), np.ones(5, np.int32), np.zeros((5, 3), np.uint8), ("structure", "a")
+    )
+    for number in range(2):
+        write_scan(room_path(tmp_path, number), whole)
+    truncate(room_path(tmp_path, 0))
+    assert main(["scenes", "rooms", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].startswith("room-000001 ")
+    assert said[2].startswith("room-000000 cannot be read: ")
+    assert "is no scan of a generated room" in said[2]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,31 @@ def test_published_features_are_converted(
     assert said(capsys)["scenes"][0]["channels"] == 3
 
 
+def test_published_features_beside_files_of_ours(tmp_path: Path) -> None:
+    """Converted into their own folder: what is read is the .pt, not what lies there already."""
+    mask = np.array([True, False, True])
+    old, new = (PointFeatures(np.full((2, 3), n, np.float16), mask, "lseg", "s") for n in (1, 2))
+    old.save(tmp_path / "s.safetensors")
+    write_openscene(new, tmp_path / "s.pt")
+    assert main(["teach", "precomputed", str(tmp_path), "-o", str(tmp_path)]) == 0
+    found = PointFeatures.load(tmp_path / "s.safetensors")
+    np.testing.assert_array_equal(found.features, new.features)
+
+
+def test_scenes_of_one_name_are_not_converted_over_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = PointFeatures(np.ones((2, 3), np.float16), np.ones(2, bool), "lseg", "s")
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        write_openscene(features, folder / "s.pt")
+    words = [*map(str, folders), "-o", str(tmp_path / "out")]
+    assert main(["teach", "precomputed", *words]) == 2
+    assert "would both be written to" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_teachers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["teach", "--list"]) == 0
     text = capsys.readouterr().out
@@ -180,6 +205,12 @@ def test_a_program_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
         (["lseg", "PHOTOS", "-o", "PHOTOS"], "is where the images are"),
         (["lseg", "PHOTOS", "-o", "OUT", "--set", "flip"], "NAME=VALUE"),
         (["program", "PHOTOS", "-o", "OUT"], "give its command line"),
+        (["program", "PHOTOS", "-o", "OUT", "--program", "it 's"], "--program is no command line"),
+        (["--check", "--program", "it 's"], "--program is no command line"),
+        (
+            ["program", "PHOTOS", "-o", "OUT", "--program", PROGRAM, "--captioner-program", "'"],
+            "--captioner-program is no command line",
+        ),
         (["program", "PHOTOS", "-o", "OUT", "--align", "noun"], "give --encoder"),
         (["universal", "PHOTOS", "-o", "OUT"], "nothing is downloaded"),
         (["precomputed", "PHOTOS", "-o", "OUT"], "no .pt files"),

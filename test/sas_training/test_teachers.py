@@ -193,7 +193,7 @@ def overlapping() -> tuple[LabelledMask, ...]:
     return (
         LabelledMask(masks[0], "wall", 0.25, "a white wall"),
         LabelledMask(masks[1], "chaise longue à rayures", 1.0),
-        LabelledMask(masks[2], "floor", 0.0),
+        LabelledMask(masks[2], "floor", 1 / 3),  # every digit counts where masks overlap
     )
 
 
@@ -326,6 +326,14 @@ def test_grey_images_of_any_depth_give_their_numbers(tmp_path: Path, mode: str) 
             stored = Pictures.fromarray(values.astype(bool))
     stored.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_grey(tmp_path / "a.png", (2, 2)), values)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_depth_images_are_no_photographs(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / ("depth.png" if kind is np.uint16 else "depth.tif")
+    Pictures.fromarray(np.full((4, 5), 2000, kind)).save(path)
+    with pytest.raises(SasError, match=r"one channel of more than 8 bits: it is a depth image"):
+        read_image(path)
 
 
 def test_images_that_cannot_be_used_are_named(tmp_path: Path) -> None:

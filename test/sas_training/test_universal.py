@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,40 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
     for name in ("blip", "florence-2"):
         with pytest.raises(SasError, match=f"'bert', which is no captioner {name}"):
             load_captioner(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "blip", "florence-2"])
+def test_no_code_of_a_models_folder_is_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every `from_pretrained` is told so, whatever the library would do by itself."""
+    pytest.importorskip("transformers")
+    asked: list[bool] = []
+
+    def config() -> Any:
+        kind = "florence2" if name == "florence-2" else name
+        return SimpleNamespace(model_type=kind, id2label={0: "chair"})
+
+    class Recorded:
+        def __getattr__(self, part: str) -> Any:
+            def load(folder: Path, **settings: Any) -> Any:
+                asked.append(settings.get("trust_remote_code") is False)
+                assert settings["local_files_only"] is True
+                return config() if part == "AutoConfig" else torch.nn.Identity()
+
+            if part == "OneFormerProcessor":
+                return lambda *_, **__: None
+            return SimpleNamespace(from_pretrained=load)
+
+    for module in ("teachers.universal", "alignment.caption_models"):
+        monkeypatch.setattr(f"sas_training.{module}.transformers_library", lambda _: Recorded())
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    if name in FAMILIES:
+        load_teacher("universal", TeacherOptions(weights=tmp_path, device="cpu"))
+    else:
+        load_captioner(name, tmp_path, device="cpu")
+    assert len(asked) >= 3 and all(asked)
 
 
 def test_models_are_told_apart_by_weights_and_words(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from sas_ros.errors import SasError
 from sas_training.cli import main
 from sas_training.evaluation.labels import SCANNET20
-from sas_training.scenes.procedural.dataset import room_path, write_dataset
+from sas_training.scenes.procedural.dataset import read_scan, room_path, write_dataset
+from sas_training.scenes.procedural.frames import frame_path, read_frame
+from sas_training.scenes.procedural.lidar import read_lidar
 from sas_training.scenes.procedural.manifest import WORLD_VERSION, manifest_path, read_manifest
 from sas_training.scenes.procedural.sheet import SheetRow, colors_of, depth_colors, draw_sheet
 from sas_training.scenes.procedural.smoothing import smoothed
@@ -113,6 +116,51 @@ def test_a_disk_that_is_too_small_is_noticed_first(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))
     with pytest.raises(SasError, match="100000 rooms need 190"):
         write_dataset(tmp_path, 100_000, seed=0)
+
+
+def test_frames_that_are_missing_need_space_too(
+    tmp_path: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(world, tmp_path / "world")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**6))
+    assert write_dataset(out, 2, seed=3, workers=1) == 0  # nothing is missing
+    frame_path(out, 1, 2).parent.mkdir()
+    frame_path(out, 1, 2).touch()
+    with pytest.raises(SasError, match=r"^0 rooms, 7 frames, 6 LiDAR scans need "):
+        write_dataset(out, 2, seed=3, workers=1, frames=4, lidar=3)
+
+
+def test_half_written_files_of_a_killed_run_go(tmp_path: Path, world: Path) -> None:
+    out = shutil.copytree(world, tmp_path / "world")
+    kept = sorted(path for path in out.rglob("*") if path.is_file())
+    for folder in ("rooms", "views", "frames", "lidar"):
+        (out / folder).mkdir(exist_ok=True)
+        (out / folder / ".room-000001-a1b2c3d4.partial.npz").touch()
+        (out / folder / ".mine.npz").touch()
+    assert write_dataset(out, 2, seed=3, workers=1) == 0
+    left = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".mine.npz")
+    assert left == kept
+    assert len(list(out.rglob(".mine.npz"))) == 4
+
+
+@pytest.mark.parametrize("read", [read_scan, read_frame, read_lidar])
+def test_damaged_files_are_sentences(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {name: np.arange(4000) % 7 for name in ("points", "color", "labels", "depth")}
+    np.savez_compressed(path, **arrays)
+    whole = path.read_bytes()
+    start = whole.index(b"points.npy") + 40
+    spoilt = whole[:start] + b"\xff" * 60 + whole[start + 60 :]  # of what is read first
+    at = whole.index(b"color.npy") + 40
+    spoilt = spoilt[:at] + b"\xff" * 60 + spoilt[at + 60 :]
+    for content in (b"", whole[:9], whole[: len(whole) // 2], spoilt, b"\x93NUMPY"):
+        path.write_bytes(content)
+        with pytest.raises(SasError, match="of a generated room"):
+            read(path)
+    with open(path, "wb") as stream:
+        np.save(stream, arrays["points"])  # one array under the name of several
+    with pytest.raises(SasError, match="of a generated room"):
+        read(path)
 
 
 def test_show_draws_a_sheet(

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from sas_ros.errors import SasError
-from sas_ros.files import atomic_path
+from sas_ros.files import atomic_path, whole_files
 
 from .camera import scan_room, view_room
-from .frames import draw_streak, frame_path, shoot_room, write_frame
+from .frames import UNREADABLE, draw_streak, frame_path, shoot_room, write_frame
 from .lidar import lidar_path, scan_lidar, write_lidar
 from .manifest import claim
 from .model import LabelledScan
@@ -78,7 +78,7 @@ def read_scan(path: Path) -> LabelledScan:
                 colors=stored["colors"],
                 names=tuple(str(name) for name in stored["names"]),
             )
-    except (OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise SasError(f"{path} is no scan of a generated room: {error}.") from error
 
 
@@ -128,16 +128,38 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
 
 
 def _check_space(out: Path, rooms: int, wanted: Extras) -> None:
-    """Raise SasError where the rooms that are still missing cannot fit on the disk."""
-    there = sum(1 for _ in (out / "rooms").glob("*.npz"))
-    more = wanted.frames * BYTES_PER_FRAME + wanted.lidar * BYTES_PER_LIDAR
-    needed = max(rooms - there, 0) * (BYTES_PER_ROOM + more)
+    """Raise SasError where the files that are still missing cannot fit on the disk."""
+    scans = _missing(room_path(out, n) for n in range(rooms))
+    frames = _missing(frame_path(out, n, k) for n in range(rooms) for k in range(wanted.frames))
+    lidar = _missing(lidar_path(out, n, k) for n in range(rooms) for k in range(wanted.lidar))
+    needed = scans * BYTES_PER_ROOM + frames * BYTES_PER_FRAME + lidar * BYTES_PER_LIDAR
     free = shutil.disk_usage(out).free
     if needed > free:
+        missing = f"{scans} rooms"
+        missing += f", {frames} frames" if frames else ""
+        missing += f", {lidar} LiDAR scans" if lidar else ""
         raise SasError(
-            f"{rooms - there} rooms need {needed / 1e9:.1f} GB, but the disk of {out} has "
-            f"{free / 1e9:.1f} GB left."
+            f"{missing} need {needed / 1e9:.1f} GB, but the disk of {out} has {free / 1e9:.1f} GB "
+            "left."
         )
+
+
+def _missing(paths: Iterable[Path]) -> int:
+    """How many of the files, all of one folder, are not there."""
+    there: set[Path] | None = None
+    count = 0
+    for path in paths:
+        if there is None:  # one listing is faster than looking for each of a million files
+            there = set(whole_files(path.parent, "*.npz"))
+        count += path not in there
+    return count
+
+
+def _remove_partial(out: Path) -> None:
+    """Remove what `atomic_path` leaves behind in a run that is killed."""
+    for folder in ("rooms", "views", "frames", "lidar"):
+        for path in (out / folder).glob(".room-*.partial.npz"):
+            path.unlink(missing_ok=True)
 
 
 def write_dataset(
@@ -152,7 +174,8 @@ def write_dataset(
     """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
 
     With `frames`, that many RGB-D frames of each room are written too, blurred by streaks of at
-    most `blur` pixels; with `lidar`, that many LiDAR scans.
+    most `blur` pixels; with `lidar`, that many LiDAR scans. Half-written files of a run that was
+    killed are removed, so only one run at a time may write to a folder.
 
     Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for a
     folder that holds rooms of another seed or of another version of the world, or frames with
@@ -166,6 +189,7 @@ def write_dataset(
 
     out, wanted = Path(out), Extras(frames, lidar, blur)
     claim(out, seed, blur if frames else None)
+    _remove_partial(out)
     _check_space(out, rooms, wanted)
     job = partial(write_room, out=out, seed=seed, wanted=wanted)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from .shading import Shading, developed
 from .walk import random_view
 
 WIDTH, HEIGHT = 320, 240
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What a damaged npz raises while it is read."""
 
 
 @dataclass(frozen=True)
@@ -187,5 +191,5 @@ def read_frame(path: Path) -> Frame:
                 intrinsics=stored["intrinsics"],
                 names=tuple(str(name) for name in stored["names"]),
             )
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise SasError(f"{path} is no frame of a generated room: {error}.") from error

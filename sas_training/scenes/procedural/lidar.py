@@ -10,6 +10,7 @@ import numpy as np
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 
+from .frames import UNREADABLE
 from .furniture import Rng, between, chance
 from .primitives import Array
 from .rays import RoomRays, pose_at
@@ -146,7 +147,7 @@ def read_lidar(path: Path) -> LidarScan:
                 pose=stored["pose"],
                 names=tuple(str(name) for name in stored["names"]),
             )
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise SasError(f"{path} is no LiDAR scan of a generated room: {error}.") from error
     count = len(scan.points)
     rows = (scan.rings, scan.intensity, scan.labels, scan.instances)
