@@ -27,7 +27,7 @@ class Gates:
     Attributes:
         expected: words that must be there.
         least_confident: share of the finite points whose label reaches `confidence`.
-        confidence: 0 to 1, in steps of 0.01.
+        confidence: 0 to 1, in steps of 0.01; 1 means the last step, from 0.99.
         most_bad: messages that may be bad.
     """
 
@@ -92,7 +92,7 @@ def judge(
         sentence = f"{wanted.name} has {found:g} {unit}; {least:g} are asked for."
         results.append(GateResult(f"expect {wanted.name}", least, found, found >= least, sentence))
     if gates.least_confident is not None:
-        start = round(gates.confidence * len(histogram))
+        start = min(round(gates.confidence * len(histogram)), max(len(histogram) - 1, 0))
         share = round(sum(histogram[start:]) / max(sum(histogram), 1), 6)
         sentence = (
             f"{share:g} of the finite points have a label of confidence {gates.confidence:g} or "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sas_ros.bags.output import (
     LabelledBag,
     labelled_bag,
     list_outputs,
+    own_topics,
     ply_names,
     write_labelled_ply,
 )
@@ -32,7 +33,7 @@ from sas_ros.language.vocabulary import Vocabulary
 
 WORK = ".work"
 CLOUDS = "clouds"
-_RESULT_ONLY = ("format", "copy")
+_RESULT_ONLY = ("format", "copy", "not_copied")
 """Settings that change what is written, not the labels."""
 
 Progress = Callable[[Iterator[BagMessage]], Iterable[BagMessage]]
@@ -66,6 +67,8 @@ class LabelJob:
     def finished(self, tell: Tell, *, overwrite: bool) -> BagReport | None:
         """The report of the same job where it is done already, else None with a folder to work in.
 
+        With `overwrite` nothing of an earlier run is used, not even of the same job.
+
         Raises:
             SasError: the folder holds something else, which only `overwrite` replaces.
         """
@@ -79,7 +82,10 @@ class LabelJob:
                     f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a "
                     "folder that is empty or not there yet."
                 )
-            if others:
+            if others and overwrite:
+                tell("An earlier run was interrupted; its labels are thrown away.")
+                self._clear()
+            elif others:
                 tell("An earlier run was interrupted; its labels are used where they still fit.")
             return None
         try:
@@ -89,18 +95,25 @@ class LabelJob:
             if not overwrite:
                 raise SasError(f"{error} Give another folder, or --overwrite.") from error
             old, differs = None, "it is damaged"
-        if old is not None and not differs:
-            tell(f"All {len(old.records)} messages were labelled already; nothing was done.")
+        if old is not None and not differs and not overwrite:
+            tell(_already(old))
             return old
         if not overwrite:
             raise SasError(
                 f"{self.folder} holds the labels of another run ({differs}); give another folder, "
                 "or --overwrite."
             )
-        tell(f"Replacing the labels of another run ({differs}).")
+        other = f"Replacing the labels of another run ({differs})."
+        tell(other if differs else "Everything was labelled already; labelling it again.")
+        # The report goes last: a folder without one and without `.work` is taken for a stranger's.
+        self._clear()
         report.unlink()
-        (self.folder / WORK).mkdir(exist_ok=True)
         return None
+
+    def _clear(self) -> None:
+        """Leave an empty `.work`."""
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        (self.folder / WORK).mkdir(exist_ok=True)
 
     def _differs(self, old: BagReport) -> str:
         """Why an old report is not the one of this job; empty where it is."""
@@ -139,14 +152,14 @@ class LabelJob:
         try:
             for message in progress(self._chosen()):
                 ply = f"{CLOUDS}/{names[message.topic]}-{message.number:06d}.ply" if names else ""
-                record = self._one(message, labeller, ply)
+                record = self._one(message, labeller, types, ply)
                 records.append(record)
                 if ply and not isinstance(record, BadMessage):
                     outputs.append(ply)
         except DamagedBag as error:
             damaged = str(error)
         if not self.as_ply and any(not isinstance(record, BadMessage) for record in records):
-            damaged = self._write_bag(types, work) or damaged
+            damaged = self._write_bag(types, work, records) or damaged
             outputs = [f"{BAG_NAME}/{p.name}" for p in (self.folder / BAG_NAME).iterdir()]
         records.sort(key=lambda record: (record.time_ns, record.topic, record.number))
         return BagReport(self.settings, records, damaged, list_outputs(self.folder, outputs))
@@ -178,64 +191,94 @@ class LabelJob:
         name = f"{place}-{message.number:06d}.safetensors"
         return self.folder / WORK / name, digest.hexdigest()
 
-    def _one(self, message: BagMessage, labeller: BagLabeller, ply: str) -> Record:
+    def _one(
+        self, message: BagMessage, labeller: BagLabeller, types: MessageTypes, ply: str
+    ) -> Record:
         path, key = self._record_file(message)
         found = load_record(path, key)
-        if found is not None and (found[1] is None or not ply or (self.folder / ply).is_file()):
-            return found[0]
+        if found is not None:
+            record, labels = found
+            if ply and labels is not None:
+                # A file of that name may be another student's.
+                cloud = read_cloud(types.read_cloud_message(message.data))
+                write_labelled_ply(self.folder / ply, cloud, labels)
+            return record
         result = labeller.label(message)
         if isinstance(result, LabelledMessage):
+            save_record(path, key, result.figures, result.labels)
             if ply:
                 write_labelled_ply(self.folder / ply, result.cloud, result.labels)
-            save_record(path, key, result.figures, result.labels)
             return result.figures
-        save_record(path, key, result, None)
+        if not result.passing:
+            save_record(path, key, result, None)
         return result
 
-    def _write_bag(self, types: MessageTypes, work: Path) -> str:
+    def _write_bag(self, types: MessageTypes, work: Path, records: Sequence[Record]) -> str:
         """Write the labelled bag from the records; a sentence where the input is damaged."""
         damaged = ""
-        copied = {topic.name: topic for topic in self.copied}
+        clouds = {topic.key for topic in self.topics}
+        copied = {topic.key: topic for topic in self.copied}
+        labelled = {(r.topic, r.number) for r in records if not isinstance(r, BadMessage)}
         output = labelled_bag(
             self.folder / BAG_NAME, self.bag.storage, types, self.vocabulary, work
         )
         with output as target:
             try:
                 for message in self.bag.messages([*self.topics, *self.copied]):
-                    self._write_message(target, types, message, copied)
+                    if message.key in copied:
+                        target.copy(copied[message.key], message)
+                    if message.key in clouds and (message.topic, message.number) in labelled:
+                        self._write_labelled(target, types, message)
             except DamagedBag as error:
                 damaged = str(error)
         return damaged
 
-    def _write_message(
-        self,
-        target: LabelledBag,
-        types: MessageTypes,
-        message: BagMessage,
-        copied: Mapping[str, Topic],
+    def _write_labelled(
+        self, target: LabelledBag, types: MessageTypes, message: BagMessage
     ) -> None:
-        if message.topic in copied:
-            target.copy(copied[message.topic], message.time_ns, message.data)
-        if message.number % self.every or message.topic not in {t.name for t in self.topics}:
-            return
         path, key = self._record_file(message)
         found = load_record(path, key)
-        if found is not None and found[1] is not None:
-            cloud = read_cloud(types.read_cloud_message(message.data))
-            target.add(message.topic, message.time_ns, cloud, found[1])
+        if found is None or found[1] is None:
+            raise SasError(
+                f"The labels of {message.topic} {message.number} are gone from {path.parent}: did "
+                "somebody change that folder or the bag meanwhile? Start the same command again."
+            )
+        cloud = read_cloud(types.read_cloud_message(message.data))
+        target.add(message.topic, message.time_ns, cloud, found[1])
 
 
-def copied_topics(bag: Bag, types: MessageTypes, tell: Tell) -> tuple[Topic, ...]:
-    """All topics of a bag whose messages can be copied; tells which cannot."""
-    chosen = []
+def copied_topics(
+    bag: Bag, topics: Sequence[Topic], types: MessageTypes
+) -> tuple[tuple[Topic, ...], tuple[str, ...]]:
+    """What of a bag can be copied beside the labels of `topics`, and a sentence for all else.
+
+    Names that the labelled bag uses itself are left out: no topic may hold old labels and new.
+    """
+    chosen, sentences = [], []
+    own = own_topics(topics)
     for topic in bag.topics:
-        if not types.knows(topic.message_type):
-            tell(f"{topic.name} is not copied: its type {topic.message_type} is not known.")
+        if topic.name in own:
+            reason = "the labels of this run are written under that name."
+        elif not types.knows(topic.message_type):
+            reason = f"its type {topic.message_type} is not known."
         elif topic.digest and topic.digest != types.hash_of(topic.message_type):
-            tell(f"{topic.name} is not copied: its {topic.message_type} has another definition.")
+            reason = f"its {topic.message_type} has another definition."
         else:
             chosen.append(topic)
-    return tuple(chosen)
+            continue
+        sentences.append(f"{topic.name} is not copied: {reason}")
+    return tuple(chosen), tuple(sentences)
+
+
+def _already(old: BagReport) -> str:
+    """What is said of a job that is done."""
+    bad = f" and {len(old.bad)} could not be" if old.bad else ""
+    again = (
+        "; some of them may be in another attempt (--overwrite)"
+        if any(message.passing for message in old.bad)
+        else ""
+    )
+    return f"{len(old.clouds)} messages were labelled already{bad}{again}; nothing was done."
 
 
 def check_definition(topics: Iterable[Topic], types: MessageTypes) -> None:

@@ -16,8 +16,8 @@ from sas_ros.clouds import read_cloud
 from sas_ros.errors import SasError
 from sas_ros.gravity import resolve_up
 from sas_ros.instances import ObjectInstance, label_instances
-from sas_ros.nodes.results import PointLabels, spread
 from sas_ros.observation import Cloud, Float64Array, SceneFeatures
+from sas_ros.point_labels import PointLabels, spread
 from sas_ros.query import MAX_INSTANCES, MIN_POINTS
 from sas_ros.segmenter import Segmenter
 
@@ -55,7 +55,9 @@ class BagLabeller:
             return self._label(message, sha256, cloud)
         except (SasError, MemoryError) as error:
             reason = str(error) or "There is not enough memory for it."
-            return BadMessage(message.topic, message.number, message.time_ns, sha256, reason)
+            passing = isinstance(error, MemoryError)
+            place = (message.topic, message.number, message.time_ns)
+            return BadMessage(*place, sha256, reason, passing)
 
     def _label(self, message: BagMessage, sha256: str, cloud: Cloud) -> LabelledMessage:
         bundle = self._segmenter.bundle

@@ -15,7 +15,7 @@ from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud
 
 if TYPE_CHECKING:
-    from sas_ros.nodes.results import PointLabels  # imports torch, which replaying needs not
+    from sas_ros.point_labels import PointLabels  # imports torch, which replaying needs not
 
 LABEL_INFO = "sas_msgs/msg/LabelInfo"
 

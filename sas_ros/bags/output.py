@@ -13,10 +13,10 @@ from typing import Any
 
 from sas_ros.bags.library import rosbags
 from sas_ros.bags.messages import LABEL_INFO, MessageTypes
-from sas_ros.bags.reading import CLOUD, Topic
+from sas_ros.bags.reading import CLOUD, BagMessage, Topic
 from sas_ros.language.vocabulary import Vocabulary
-from sas_ros.nodes.results import PointLabels
 from sas_ros.observation import Cloud
+from sas_ros.point_labels import PointLabels
 
 LABELLED_SUFFIX = "/labeled_points"
 LABEL_INFO_TOPIC = "/sas/label_info"
@@ -48,41 +48,46 @@ def write_labelled_ply(path: Path, cloud: Cloud, labels: PointLabels) -> None:
     )
 
 
+def own_topics(topics: Sequence[Topic]) -> set[str]:
+    """Names that a labelled bag of these topics uses itself."""
+    return {LABEL_INFO_TOPIC, *(topic.name + LABELLED_SUFFIX for topic in topics)}
+
+
 class LabelledBag:
     """Writes a bag of labelled clouds and what their labels mean.
 
     `<topic>/labeled_points` for every topic, at the times of recording, and `/sas/label_info`,
-    latched, at the time of the first cloud. Messages of other topics may be copied byte for byte.
+    latched, at the time of the first cloud. Messages of topics with other names may be copied byte
+    for byte.
     """
 
     def __init__(self, writer: Any, types: MessageTypes, vocabulary: Vocabulary) -> None:
         self._writer = writer
         self._types = types
         self._vocabulary = vocabulary
-        self._connections: dict[str, Any] = {}
+        self._own: dict[str, Any] = {}
+        self._copied: dict[tuple[str, str], Any] = {}
 
     def add(self, topic: str, time_ns: int, cloud: Cloud, labels: PointLabels) -> None:
         """Write one labelled cloud."""
-        if LABEL_INFO_TOPIC not in self._connections:
+        if LABEL_INFO_TOPIC not in self._own:
             self._announce(time_ns)
         name = topic + LABELLED_SUFFIX
-        if name not in self._connections:
-            self._connections[name] = self._writer.add_connection(
-                name, CLOUD, typestore=self._types.store
-            )
+        if name not in self._own:
+            self._own[name] = self._writer.add_connection(name, CLOUD, typestore=self._types.store)
         data = self._types.labelled_cloud(cloud, labels)
-        self._writer.write(self._connections[name], time_ns, data)
+        self._writer.write(self._own[name], time_ns, data)
 
-    def copy(self, topic: Topic, time_ns: int, data: bytes) -> None:
+    def copy(self, topic: Topic, message: BagMessage) -> None:
         """Write a message of the input unchanged, under its own name."""
-        if topic.name not in self._connections:
-            self._connections[topic.name] = self._writer.add_connection(
+        if topic.key not in self._copied:
+            self._copied[topic.key] = self._writer.add_connection(
                 topic.name,
                 topic.message_type,
                 typestore=self._types.store,
                 offered_qos_profiles=topic.qos,
             )
-        self._writer.write(self._connections[topic.name], time_ns, data)
+        self._writer.write(self._copied[topic.key], message.time_ns, message.data)
 
     def _announce(self, time_ns: int) -> None:
         qos = rosbags("interfaces")
@@ -103,7 +108,7 @@ class LabelledBag:
             typestore=self._types.store,
             offered_qos_profiles=[latched],
         )
-        self._connections[LABEL_INFO_TOPIC] = connection
+        self._own[LABEL_INFO_TOPIC] = connection
         data = self._types.label_info(self._vocabulary, time_ns)
         self._writer.write(connection, time_ns, data)
 

@@ -33,6 +33,11 @@ class Topic:
     digest: str = ""
     qos: tuple[Any, ...] = ()
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Name and type: what tells it from all other topics of the bag."""
+        return self.name, self.message_type
+
 
 @dataclass(frozen=True)
 class BagMessage:
@@ -40,15 +45,22 @@ class BagMessage:
 
     Attributes:
         topic: its name.
-        number: counts the messages of that topic, from 0.
+        message_type: a name may be recorded with several types, which are topics of their own.
+        number: counts the messages of that topic and type, from 0.
         time_ns: when it was recorded, ns since the epoch.
         data: serialised (CDR).
     """
 
     topic: str
+    message_type: str
     number: int
     time_ns: int
     data: bytes
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """As `Topic.key`."""
+        return self.topic, self.message_type
 
 
 class DamagedBag(SasError):
@@ -138,9 +150,9 @@ class Bag:
         Raises:
             DamagedBag: the file cannot be read any further.
         """
-        wanted = {(topic.name, topic.message_type) for topic in topics}
+        wanted = {topic.key for topic in topics}
         chosen = [c for c in self._connections if (c.topic, c.msgtype) in wanted]
-        counts: dict[str, int] = {}
+        counts: dict[tuple[str, str], int] = {}
         if not chosen:
             return
         stream = iter(self._reader.messages(chosen))
@@ -154,9 +166,10 @@ class Bag:
                     f"The bag {self.path.name} is damaged after {sum(counts.values())} messages: "
                     f"{_sentence(error)}"
                 ) from error
-            number = counts.get(connection.topic, 0)
-            counts[connection.topic] = number + 1
-            yield BagMessage(str(connection.topic), number, int(time_ns), bytes(data))
+            key = (str(connection.topic), str(connection.msgtype))
+            number = counts.get(key, 0)
+            counts[key] = number + 1
+            yield BagMessage(*key, number, int(time_ns), bytes(data))
 
     def close(self) -> None:
         """Close the files."""

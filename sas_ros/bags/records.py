@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
-from sas_ros.nodes.results import PointLabels
+from sas_ros.point_labels import PointLabels
 
 FORMAT_VERSION = 1
 HISTOGRAM_BINS = 100
@@ -60,13 +60,18 @@ class CloudFigures:
 
 @dataclass(frozen=True)
 class BadMessage:
-    """A message that could not be labelled, with the reason in a sentence."""
+    """A message that could not be labelled, with the reason in a sentence.
+
+    `passing` where the reason lies in the machine of the moment, not in the message: another run
+    may label it.
+    """
 
     topic: str
     number: int
     time_ns: int
     sha256: str
     reason: str
+    passing: bool = False
 
 
 Record = CloudFigures | BadMessage

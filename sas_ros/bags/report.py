@@ -162,6 +162,8 @@ class BagReport:
         ]
         if self.damaged:
             lines += [f"**{self.damaged}** What came before was labelled.", ""]
+        for sentence in settings.get("not_copied", ()):
+            lines += [_plain(sentence), ""]
         if self.gates:
             lines += [f"## Gates: {'passed' if self.passed else 'FAILED'}", ""]
             lines += [f"- {'ok' if g.passed else 'FAILED'}: {g.sentence}" for g in self.gates]

@@ -93,7 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from sas_ros.bags.gates import judge
-    from sas_ros.bags.job import copied_topics
     from sas_ros.bags.messages import MessageTypes
     from sas_ros.bags.reading import Bag
     from sas_ros.student.bundle import StudentBundle
@@ -108,8 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     with Bag(arguments.bag) as bag:
         types = MessageTypes()
-        copied = copied_topics(bag, types, _tell) if arguments.copy else ()
-        job = _job(arguments, bag, types, bundle, hashlib.sha256(path.read_bytes()), up, copied)
+        job = _job(arguments, bag, types, bundle, hashlib.sha256(path.read_bytes()), up)
         report = job.finished(_tell, overwrite=arguments.overwrite)
         if report is None:
             report = _label(job, arguments, types, bundle, up)
@@ -130,14 +128,16 @@ def _job(
     bundle: Any,
     student: Any,
     up: Any,
-    copied: Any,
 ) -> LabelJob:
     from sas_ros import __version__
-    from sas_ros.bags.job import LabelJob, check_definition
+    from sas_ros.bags.job import LabelJob, check_definition, copied_topics
     from sas_ros.student.inputs import choose_device
 
     topics = bag.cloud_topics(arguments.topic)
     check_definition(topics, types)
+    copied, not_copied = copied_topics(bag, topics, types) if arguments.copy else ((), ())
+    for sentence in not_copied:
+        _tell(sentence)
     settings = {
         "version": __version__,
         "bag": bag.path.resolve().name,
@@ -145,6 +145,7 @@ def _job(
         "every": arguments.every,
         "format": arguments.format,
         "copy": [topic.name for topic in copied],
+        "not_copied": list(not_copied),
         "student": bundle.name,
         "student_sha256": student.hexdigest(),
         "up": None if up is None else [float(value) for value in up],

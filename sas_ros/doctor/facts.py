@@ -39,6 +39,7 @@ class Sample:
         frame: its frame.
         stamp_ns: its stamp.
         received_ns: wall clock when it came.
+        clock_ns: time on /clock when it came, or None where none had come.
     """
 
     problem: str = ""
@@ -49,6 +50,7 @@ class Sample:
     frame: str = ""
     stamp_ns: int = 0
     received_ns: int = 0
+    clock_ns: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sas_ros.doctor.facts import BEST_EFFORT, RELIABLE, Facts, GraphFacts, NodeFacts
-from sas_ros.doctor.rules import Finding, GraphRule, Severity, error, warning
+from sas_ros.doctor.rules import Finding, GraphRule, Severity, error, info, warning
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 _NAMED = 4
@@ -162,7 +162,8 @@ def _stamps(facts: Facts, graph: GraphFacts, node: NodeFacts) -> Iterator[Findin
     sample = graph.sample
     if sample is None or sample.problem:
         return
-    now = graph.clock_ns if simulated else sample.received_ns
+    # As it was when the cloud came: a recording's clock has moved on since.
+    now = sample.clock_ns if simulated else sample.received_ns
     if now is None:
         return
     age = (now - sample.stamp_ns) * 1e-9
@@ -253,9 +254,8 @@ def _listeners(facts: Facts, graph: GraphFacts, node: NodeFacts) -> Iterator[Fin
                 f"{topic}, Topic, Durability Policy).",
             )
     if node.state == "active" and not any(graph.listeners.values()):
-        yield Finding(
+        yield info(
             "no-listener",
-            Severity.INFO,
             "Nobody subscribes to labeled_points or another output; they are computed only while "
             "somebody does. Queries are answered all the same.",
             "Add a display in RViz, or `sas save -o labelled.ply`.",

@@ -48,6 +48,11 @@ def warning(code: str, sentence: str, remedy: str) -> Finding:
     return Finding(code, Severity.WARN, sentence, remedy)
 
 
+def info(code: str, sentence: str, remedy: str) -> Finding:
+    """A finding that is worth knowing."""
+    return Finding(code, Severity.INFO, sentence, remedy)
+
+
 def diagnose(facts: Facts) -> list[Finding]:
     """All findings: errors first, and within one severity in the order of cause and effect."""
     from sas_ros.doctor.graph_rules import GRAPH_RULES
@@ -101,8 +106,20 @@ def _node(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def _is_active(facts: Facts) -> bool:
+    """Whether the node has its student and device, wherever it runs: these are looked for here."""
+    return bool(facts.graph and facts.graph.node and facts.graph.node.state == "active")
+
+
 def _student(facts: Facts) -> Iterator[Finding]:
-    if facts.around.student_problem:
+    if facts.around.student_problem and _is_active(facts):
+        yield info(
+            "student",
+            f"The node has a student; here it cannot be loaded: {facts.around.student_problem}",
+            "Nothing, where the node runs on another machine. On this one it will not start again: "
+            "set the parameter student to a shipped name or to a bundle's path.",
+        )
+    elif facts.around.student_problem:
         yield error(
             "student",
             f"The student cannot be loaded: {facts.around.student_problem}",
@@ -112,7 +129,15 @@ def _student(facts: Facts) -> Iterator[Finding]:
 
 
 def _device(facts: Facts) -> Iterator[Finding]:
-    if facts.around.cuda is False:
+    if facts.around.cuda is False and _is_active(facts):
+        yield info(
+            "device",
+            "The parameter device is cuda, and the node is active with it; PyTorch finds no CUDA "
+            "device here.",
+            "Nothing, where the node runs on another machine. On this one check the driver "
+            "(`nvidia-smi`) before it is started again.",
+        )
+    elif facts.around.cuda is False:
         yield error(
             "device",
             "The parameter device is cuda, and PyTorch finds no CUDA device here.",

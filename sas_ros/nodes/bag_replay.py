@@ -115,7 +115,7 @@ class BagPlayer:
             self._executor.spin_once(timeout_sec=min(left, _PATIENCE))
 
     def _publish(self, message: BagMessage) -> None:
-        if message.topic != self.clouds.name:
+        if message.key != self.clouds.key:
             self._other_publishers[message.topic].publish(message.data)
             return
         from rclpy.serialization import deserialize_message

@@ -116,8 +116,10 @@ class GraphProbe:
         self._clock_ns = int(message.clock.sec) * 10**9 + int(message.clock.nanosec)
 
     def _receive(self, data: bytes) -> None:
-        if self._sample is None:
-            self._sample = sample_of(data, time.time_ns())
+        # One that came before the first tick of a clock cannot be compared with it.
+        timeless = self._sample is not None and self._sample.clock_ns is None
+        if self._sample is None or (timeless and self._clock_ns is not None):
+            self._sample = sample_of(data, time.time_ns(), self._clock_ns)
 
     # What is asked.
 
@@ -245,8 +247,8 @@ class GraphProbe:
         return sum(self._node.count_publishers(topic) for topic in topics)
 
 
-def sample_of(data: bytes, received_ns: int) -> Sample:
-    """The facts of a serialised cloud."""
+def sample_of(data: bytes, received_ns: int, clock_ns: int | None = None) -> Sample:
+    """The facts of a serialised cloud, and when it came by the wall clock and by /clock."""
     try:
         message = deserialize_message(data, PointCloud2)
     except Exception as error:  # of the middleware, as many kinds as there are middlewares
@@ -256,6 +258,7 @@ def sample_of(data: bytes, received_ns: int) -> Sample:
         frame=str(message.header.frame_id),
         stamp_ns=int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec),
         received_ns=received_ns,
+        clock_ns=clock_ns,
     )
     try:
         cloud = read_cloud(message)

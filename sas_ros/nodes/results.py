@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sas_ros.clouds import NO_INSTANCE, UNLABELLED
 from sas_ros.instances import ObjectInstance
-from sas_ros.observation import Cloud, ElementLabels, SceneFeatures
+from sas_ros.observation import Cloud
+from sas_ros.point_labels import PointLabels, spread
+
+__all__ = [
+    "INSTANCES",
+    "LABELLED",
+    "MASK",
+    "OBSTACLES",
+    "VISUAL",
+    "Outputs",
+    "PointLabels",
+    "spread",
+]
 
 LABELLED, VISUAL, INSTANCES = "labeled_points", "visualization", "instances"
 MASK, OBSTACLES = "query_mask", "obstacles"
-
-
-@dataclass(frozen=True, eq=False)
-class PointLabels:
-    """Per point of the cloud: (N,) label ids, (N,) probabilities, (N,) instance ids."""
-
-    label: npt.NDArray[np.uint32]
-    confidence: npt.NDArray[np.float32]
-    instance: npt.NDArray[np.uint32]
 
 
 class Outputs(Protocol):
@@ -38,21 +39,3 @@ class Outputs(Protocol):
     def instances(self, cloud: Cloud, found: Sequence[ObjectInstance]) -> None: ...
 
     def subset(self, topic: str, cloud: Cloud, mask: npt.NDArray[np.bool_]) -> None: ...
-
-
-def spread(
-    scene: SceneFeatures, elements: ElementLabels, found: Sequence[ObjectInstance]
-) -> PointLabels:
-    """Carry labels from elements to points; points without an element are unlabelled.
-
-    Instance ids count from 1 in the order of `found`; 0 is no instance.
-    """
-    element = scene.element_of_point
-    instance = np.full(len(element), NO_INSTANCE, np.uint32)
-    # One more entry than elements: the -1 of points without one finds it.
-    known = np.append(elements.label, -1)
-    label = np.where(known < 0, UNLABELLED, known).astype(np.uint32)[element]
-    confidence = np.append(elements.confidence, np.float32(0.0))[element]
-    for number, item in reversed(list(enumerate(found, start=1))):
-        instance[item.point_indices] = number
-    return PointLabels(label, confidence, instance)

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rosbags", reason="bags need the library rosbags")
 
-from bags import CLOUD, cloud_bytes, room, rooms_bag, write_bag
+from bags import CLOUD, cloud_bytes, room, rooms_bag, text_bytes, write_bag
 from harness import Probe, Process
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -101,6 +101,21 @@ def test_one_cloud_of_a_chosen_topic(
     assert len(clouds) == 1
     np.testing.assert_array_equal(read_cloud(clouds[0]).points, room(1))
     assert "/b 0 is damaged" in process.output and "1 messages were damaged" in process.output
+
+
+def test_clouds_and_text_of_one_name(
+    tmp_path: Path, probe: Probe, graph_env: dict[str, str]
+) -> None:
+    messages = [("/p", "std_msgs/msg/String", 4, text_bytes("a line"))]
+    messages.append(("/p", CLOUD, 5, cloud_bytes(room(0))))
+    bag = write_bag(tmp_path / "bag", messages)
+    process = replay(bag, graph_env, "--also", "/p", "--stamps", "original")
+    texts = probe.listen(String, "/p")
+    clouds = probe.listen(PointCloud2, "points")
+    probe.until(lambda: clouds and texts, what="the cloud and the line")
+    assert process.wait(60.0) == 0, process.output
+    assert [message.data for message in texts] == ["a line"]
+    assert "damaged" not in process.output
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from harness import Process, cloud_message
 from inprocess import Running
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 from students import untrained_student
 
 from sas_ros.doctor import Facts, diagnose
 from sas_ros.doctor.surroundings import look_around
-from sas_ros.nodes.graph_probe import look_at_graph
+from sas_ros.nodes.graph_probe import GraphProbe, look_at_graph
 from sas_ros.observation import Cloud, SourceHeader
 
 PATIENCE = 120.0
@@ -242,6 +245,51 @@ def test_simulated_time_without_a_clock(active: Running, helper: Helper, doctor:
     try:
         with publishing(helper, room):
             assert "nobody publishes /clock" in doctor("no-clock")["no-clock"]
+    finally:
+        active.set(use_sim_time=False)
+
+
+def test_a_cloud_keeps_the_time_of_its_arrival(graph_env: dict[str, str], domain: int) -> None:
+    context = Context()
+    context.init(domain_id=domain)
+    probe = GraphProbe(context, "nobody", "perception")
+    try:
+        data = serialize_message(room())
+        probe._receive(data)
+        for second in (5, 8):
+            probe._tick(Clock(clock=Time(sec=second)))
+            probe._receive(data)
+        sample = probe._sample
+    finally:
+        probe.close()
+        context.try_shutdown()
+    # The first came before there was any time; the second is kept.
+    assert sample is not None and sample.clock_ns == 5 * 10**9
+
+
+def test_simulated_time_goes_on_while_the_doctor_looks(
+    active: Running, helper: Helper, doctor: Doctor
+) -> None:
+    began = time.monotonic()
+
+    def now() -> Time:
+        # Fast enough for what comes seconds later to be far away.
+        seconds = 1000.0 + 15.0 * (time.monotonic() - began)
+        return Time(sec=int(seconds), nanosec=int(seconds % 1 * 1e9))
+
+    def stamped() -> PointCloud2:
+        message = room()
+        message.header.stamp = now()
+        return message
+
+    active.set(use_sim_time=True)
+    try:
+        with (
+            publishing(helper, lambda: Clock(clock=now()), kind=Clock, topic="/clock"),
+            publishing(helper, stamped),
+        ):
+            said = doctor("no-listener", gone=("no-clock", "no-publisher", "silent-publisher"))
+            assert not {"stale-stamps", "future-stamps"} & said.keys()
     finally:
         active.set(use_sim_time=False)
 

@@ -76,12 +76,13 @@ def write_bag(
     from rosbags.rosbag2 import StoragePlugin, Writer
 
     plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
-    connections: dict[str, Any] = {}
+    connections: dict[tuple[str, str], Any] = {}
     with Writer(folder, version=8, storage_plugin=plugin) as writer:
         for topic, kind, time_ns, data in messages:
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
-            writer.write(connections[topic], time_ns, data)
+            key = (topic, kind)
+            if key not in connections:
+                connections[key] = writer.add_connection(*key, typestore=typestore())
+            writer.write(connections[key], time_ns, data)
     return folder
 
 

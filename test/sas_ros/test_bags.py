@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from bags import CLOUD, cloud_bytes, room, rooms_bag, text_bytes, write_bag
 
 from sas_ros.bags import Bag, MessageTypes
 from sas_ros.bags.gates import Gates, judge, parse_expectation
-from sas_ros.bags.job import check_definition, copied_topics
+from sas_ros.bags.job import LabelJob, check_definition, copied_topics
 from sas_ros.bags.labelling import BagLabeller, confidence_histogram
 from sas_ros.bags.messages import LABEL_INFO_DEFINITION
 from sas_ros.bags.output import ply_names
@@ -146,15 +148,23 @@ def test_other_definitions_are_noticed(tmp_path: Path) -> None:
     check_definition([Topic("/a", CLOUD, 1), Topic("/b", CLOUD, 1, good)], TYPES)
     with pytest.raises(SasError, match=r"/c .*another definition"):
         check_definition([Topic("/c", CLOUD, 1, "RIHS01_00")], TYPES)
-    told: list[str] = []
     topics = (
         Topic("/log", "std_msgs/msg/String", 1),
         Topic("/mine", "my_msgs/msg/Thing", 1),
         Topic("/odd", "std_msgs/msg/String", 1, "RIHS01_00"),
     )
-    chosen = copied_topics(SimpleNamespace(topics=topics), TYPES, told.append)  # type: ignore[arg-type]
+    chosen, told = copied_topics(SimpleNamespace(topics=topics), (), TYPES)  # type: ignore[arg-type]
     assert [topic.name for topic in chosen] == ["/log"]
     assert "my_msgs/msg/Thing is not known" in told[0] and "another definition" in told[1]
+
+
+def test_bags_know_no_nodes() -> None:
+    for path in (ROOT / "sas_ros" / "bags").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            assert not any(name.startswith("sas_ros.nodes") for name in names), path
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "/a/b", "/a_b", "", "/..//", "/ü", "/a/b\n"])
@@ -279,6 +289,75 @@ def test_a_labelled_bag_holds_every_point_and_says_what_labels_mean(
     }
 
 
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_labels_of_an_older_run_are_not_mixed_with_ours(
+    tmp_path: Path, student: Path, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.safetensors"
+    bundle = untrained_student(seed=1)
+    words = replace(bundle.vocabulary, names=("sky", "sea", "sand", "dune"))
+    replace(bundle, vocabulary=words).save(old)
+    recorded = rooms_bag(tmp_path / "bag", 2, storage=storage)
+    assert label(recorded, tmp_path / "first", old, "--copy") == 0
+    bag, output = tmp_path / "first" / "labelled", tmp_path / "out"
+    with Bag(bag) as first:
+        before = [m.data for m in first.messages(first.cloud_topics(["/points/labeled_points"]))]
+    capsys.readouterr()
+    assert label(bag, output, student, "--copy", "--topic", "/points") == 0
+    said, report = capsys.readouterr().err, report_of(output)
+    for name in ("/sas/label_info", "/points/labeled_points"):
+        assert f"{name} is not copied" in said
+        assert any(s.startswith(f"{name} is not") for s in report["settings"]["not_copied"])
+        assert f"{name} is not copied" in (output / "report.md").read_text()
+    assert report["settings"]["copy"] == ["/log", "/points"]
+    with Bag(output / "labelled") as made:
+        by_name = {topic.name: topic for topic in made.topics}
+        (info,) = made.messages([by_name["/sas/label_info"]])
+        after = [m.data for m in made.messages([by_name["/points/labeled_points"]])]
+        assert by_name["/log"].messages == by_name["/points"].messages == 2
+    told = TYPES.store.deserialize_cdr(info.data, "sas_msgs/msg/LabelInfo")
+    assert tuple(told.names) == NAMES
+    assert len(after) == 2 and not set(after) & set(before)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_name_of_two_types_is_two_topics(tmp_path: Path, student: Path, storage: str) -> None:
+    messages = []
+    for number in range(2):
+        messages.append(("/p", "std_msgs/msg/String", 20 * number, text_bytes(f"line {number}")))
+        messages.append(("/p", CLOUD, 20 * number + 10, cloud_bytes(room(number))))
+    bag, output = write_bag(tmp_path / "bag", messages, storage=storage), tmp_path / "out"
+    assert label(bag, output, student, "--copy") == 0
+    assert [c["number"] for c in report_of(output)["clouds"]] == [0, 1]
+    with Bag(output / "labelled") as made:
+        found = [(m.topic, m.message_type, m.time_ns, m.data) for m in made.messages(made.topics)]
+    copies = [item for item in found if item[0] == "/p"]
+    assert copies == messages
+    labelled = [item[2] for item in found if item[0] == "/p/labeled_points"]
+    assert labelled == [10, 30]
+
+
+def test_labels_that_are_gone_are_an_error(
+    tmp_path: Path,
+    student: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bag, output = rooms_bag(tmp_path / "bag", 2), tmp_path / "out"
+    original = LabelJob._write_bag
+
+    def without(job: LabelJob, types: Any, work: Path, records: Any) -> str:
+        (work / "0-000001.safetensors").unlink()
+        return original(job, types, work, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelJob, "_write_bag", without)
+        assert label(bag, output, student) == 2
+    assert "labels of /points 1 are gone" in capsys.readouterr().err
+    assert not (output / "report.json").exists() and not (output / "labelled").exists()
+    assert label(bag, output, student) == 0
+
+
 @pytest.mark.parametrize("form", ["bag", "ply"])
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_second_run_gives_the_same_bytes(
@@ -377,6 +456,95 @@ def test_records_of_another_run_are_not_used(
         assert rest.calls == 3
         assert label(rooms, tmp_path / "turned", student, "--up", "0,1,0") == 0
         assert rest.calls == 7
+
+
+def test_plys_are_those_of_the_records(
+    tmp_path: Path, rooms: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, output = tmp_path / "other.safetensors", tmp_path / "out"
+    untrained_student(seed=1).save(other)
+    assert label(rooms, output, student, "--format", "ply") == 0
+    first = contents(output / "clouds")
+    with monkeypatch.context() as patch:
+        Interrupted(patch, 4)
+        assert label(rooms, output, other, "--overwrite") == 130
+    assert contents(output / "clouds") == first
+    with monkeypatch.context() as patch:
+        rest = Interrupted(patch, None)
+        assert label(rooms, output, other, "--format", "ply") == 0
+    assert rest.calls == 1
+    assert label(rooms, tmp_path / "whole", other, "--format", "ply") == 0
+    assert contents(output) == contents(tmp_path / "whole")
+    assert not set(contents(output / "clouds").values()) & set(first.values())
+
+
+def test_overwrite_uses_nothing_of_an_earlier_run(
+    tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, output = rooms_bag(tmp_path / "bag", 2), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        counted = Interrupted(patch, 2)
+        assert label(bag, output, student) == 130
+        assert label(bag, output, student, "--overwrite") == 0
+        assert counted.calls == 4
+        (output / ".work").mkdir()  # as if it had been ended before it was removed
+        (output / ".work" / "0-000000.safetensors").touch()
+        assert label(bag, output, student, "--overwrite") == 0
+        assert counted.calls == 6
+
+
+def test_a_run_that_ends_while_it_replaces_can_go_on(
+    tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, output = rooms_bag(tmp_path / "bag", 1), tmp_path / "out"
+    assert label(bag, output, student) == 0
+    original = Path.unlink
+
+    def ended(path: Path, missing_ok: bool = False) -> None:
+        original(path, missing_ok)
+        if path.name == "report.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", ended)
+        assert label(bag, output, student, "--overwrite") == 130
+    assert not (output / "report.json").exists()
+    assert label(bag, output, student) == 0
+
+
+def test_a_passing_failure_is_not_kept(
+    tmp_path: Path,
+    student: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bag, output = rooms_bag(tmp_path / "bag", 3), tmp_path / "out"
+    original = BagLabeller._label
+
+    def short(labeller: BagLabeller, message: Any, *rest: Any) -> Any:
+        if message.number == 2:
+            raise KeyboardInterrupt
+        if message.number == 0:
+            raise MemoryError
+        return original(labeller, message, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BagLabeller, "_label", short)
+        assert label(bag, output, student) == 130
+    assert len(list((output / ".work").glob("0-*"))) == 1
+    assert label(bag, output, student) == 0
+    assert report_of(output)["totals"]["labelled"] == 3
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BagLabeller, "_label", short)
+        assert label(bag, tmp_path / "two", student, "--every", "3") == 1
+    (row,) = report_of(tmp_path / "two")["bad"]
+    assert row["passing"] is True and "memory" in row["reason"]
+    capsys.readouterr()
+    assert label(bag, tmp_path / "two", student, "--every", "3") == 1
+    said = capsys.readouterr().err
+    assert "0 messages were labelled already and 1 could not be" in said and "--overwrite" in said
+    assert label(bag, tmp_path / "two", student, "--every", "3", "--overwrite") == 0
 
 
 def test_other_results_are_replaced_only_when_asked(
@@ -511,6 +679,17 @@ def test_gates_decide_the_exit_code(tmp_path: Path, rooms: Path, student: Path) 
     words = ["--confidence", "0.4", "--fail-below"]
     assert label(rooms, output, student, *words, str(limit)) == 0
     assert label(rooms, output, student, *words, str(min(limit + 1e-4, 1.0))) == (sure < 1 - 1e-4)
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.99, 0.98, 0.0])
+def test_full_confidence_can_be_asked_for(confidence: float) -> None:
+    sure = [0] * 99 + [10]
+    gates = Gates(least_confident=1.0, confidence=confidence)
+    assert [g.passed for g in judge(gates, {"bad": 0, "labels": {}}, sure)] == [True]
+    unsure = [0] * 98 + [1, 9]
+    (result,) = judge(gates, {"bad": 0, "labels": {}}, unsure)
+    assert result.passed == (confidence < 0.985)
+    assert [g.passed for g in judge(gates, {"bad": 0, "labels": {}}, [])] == [False]
 
 
 def test_an_expected_word_needs_an_objects_worth_of_points() -> None:

@@ -92,8 +92,16 @@ CASES: list[tuple[Callable[[], Facts], str, Severity, str]] = [
         Severity.ERROR,
         "--namespace robot2/sas",
     ),
-    (lambda: around(student_problem="There is none."), "student", Severity.ERROR, "There is none"),
-    (lambda: around(cuda=False), "device", Severity.ERROR, "nvidia-smi"),
+    (
+        lambda: Facts(Surroundings(student_problem="There is none."), None),
+        "student",
+        Severity.ERROR,
+        "There is none",
+    ),
+    (lambda: Facts(Surroundings(cuda=False), None), "device", Severity.ERROR, "nvidia-smi"),
+    # The node has what it needs, perhaps on another machine.
+    (lambda: around(student_problem="There is none."), "student", Severity.INFO, "There is none"),
+    (lambda: around(cuda=False), "device", Severity.INFO, "another machine"),
     (lambda: around(shared_memory_free=64 * 2**20), "shared-memory", Severity.WARN, "64 MB"),
     (lambda: node(count=2), "two-nodes", Severity.ERROR, "2 nodes are called /sas/perception"),
     (lambda: node(state=""), "no-answer", Severity.ERROR, "does not answer"),
@@ -162,7 +170,8 @@ CASES: list[tuple[Callable[[], Facts], str, Severity, str]] = [
     ),
     (
         lambda: parameters(
-            graph(clock_publishers=1, clock_ns=NOW - 3600 * SECOND), use_sim_time=True
+            graph(clock_publishers=1, sample=replace(GOOD, clock_ns=NOW - 3600 * SECOND)),
+            use_sim_time=True,
         ),
         "future-stamps",
         Severity.WARN,
@@ -228,7 +237,16 @@ def test_each_thing_is_found_alone_with_a_remedy(
         parameters(graph(tf_publishers=2), inference_frame="odom"),
         parameters(around(student_encoder="minilm-l6-v2"), text_encoder="none"),
         parameters(sample(stamp_ns=NOW - 8 * SECOND), max_age=20.0),
-        parameters(graph(clock_publishers=1, clock_ns=GOOD.stamp_ns + SECOND), use_sim_time=True),
+        parameters(
+            # The clock went on after the cloud had come.
+            graph(
+                clock_publishers=1,
+                clock_ns=GOOD.stamp_ns + 60 * SECOND,
+                sample=replace(GOOD, clock_ns=GOOD.stamp_ns + SECOND),
+            ),
+            use_sim_time=True,
+            max_age=2.0,
+        ),
         parameters(graph(clock_publishers=1), use_sim_time=True),  # no time came yet
         graph(publishers=(replace(DRIVER, reliability=BEST_EFFORT),)),
         replace(HEALTHY, around=Surroundings(student_needs=("points", "colours"), cuda=True)),
@@ -236,6 +254,12 @@ def test_each_thing_is_found_alone_with_a_remedy(
 )
 def test_what_is_fine_is_not_complained_about(facts: Facts) -> None:
     assert diagnose(facts) == []
+
+
+def test_student_and_device_matter_while_the_node_does_not_run() -> None:
+    facts = replace(node(state="inactive"), around=Surroundings(student_problem="x.", cuda=False))
+    found = {finding.code: finding.severity for finding in diagnose(facts)}
+    assert found["student"] == found["device"] == Severity.ERROR
 
 
 def test_errors_come_before_warnings() -> None:
