@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from sas_training.experiment.files import Files
-    from sas_training.experiment.jobs import Workers
     from sas_training.experiment.pipeline import counts_of_rows, make_everything
     from sas_training.experiment.report import markdown, result_of, write_result
     from sas_training.experiment.settings import load_settings
+    from sas_training.jobs import Workers
 
     settings = load_settings(arguments.scale)
     group = arguments.seeds
