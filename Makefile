@@ -3,6 +3,7 @@ SHELL := /bin/bash
 RUN := scripts/in_venv.sh
 ROOMS := 800
 STEPS := 13000
+MORE_STEPS := 4000
 
 .DEFAULT_GOAL := help
 .PHONY: help all demo student test lint setup clean
@@ -22,13 +23,17 @@ setup:
 demo: setup
 	@$(RUN) sas demo $(if $(SCAN),--scan "$(SCAN)") $(if $(UP),--up="$(UP)")
 
-# What config/students/indoor-tiny.safetensors was made with; interrupted, it goes on where it stopped.
+# The recipe of config/students/indoor-tiny.safetensors; interrupted, it goes on where it stopped.
 student: setup
 	@$(RUN) sas world make -o runs/indoor-tiny/rooms --rooms $(ROOMS) --seed 60001
 	@$(RUN) sas world make -o runs/indoor-tiny/held_out --rooms 30 --seed 920277
 	@OMP_NUM_THREADS=1 $(RUN) sas train --supervision class-labels --data runs/indoor-tiny/rooms \
-	  --validation runs/indoor-tiny/held_out --run runs/indoor-tiny --steps $(STEPS) --seed 7 \
-	  -o runs/indoor-tiny/indoor-tiny.safetensors
+	  --run runs/indoor-tiny/first --steps $(STEPS) --seed 7 -o runs/indoor-tiny/first.safetensors
+	@OMP_NUM_THREADS=1 $(RUN) sas train --supervision class-labels --data runs/indoor-tiny/rooms \
+	  --init runs/indoor-tiny/first.safetensors --learning-rate 1.5e-3 \
+	  --run runs/indoor-tiny/second --steps $(MORE_STEPS) --seed 8 -o runs/indoor-tiny/second.safetensors --name indoor-tiny
+	@$(RUN) sas calibrate --student runs/indoor-tiny/second.safetensors --data runs/indoor-tiny/held_out \
+	  --threshold 0.85 -o runs/indoor-tiny/indoor-tiny.safetensors
 
 all:
 	@scripts/setup.sh test

@@ -40,7 +40,8 @@ def real_rooms(test_data: Path, tmp_path: Path) -> list[Path]:
         nyu40 = np.load(test_data / "scannet_rooms" / f"{room}_sem_label.npy")
         labels = np.array([SCANNET20.from_nyu40(int(k)) for k in range(256)])[nyu40]
         files.append(tmp_path / f"{room}.npz")
-        np.savez(files[-1], points=vertices[:, :3].astype(np.float32), labels=labels)
+        points, colors = vertices[:, :3].astype(np.float32), vertices[:, 3:6].astype(np.uint8)
+        np.savez(files[-1], points=points, labels=labels, colors=colors)
     return files
 
 
@@ -60,7 +61,7 @@ def test_it_is_small_and_says_where_it_comes_from(segmenter: Segmenter) -> None:
 
 def test_it_means_something_on_real_rooms(segmenter: Segmenter, real_rooms: list[Path]) -> None:
     score = evaluate(segmenter, real_rooms, "scannet20", Z_UP)
-    assert score["miou_present"] >= 0.2  # "floor by height, else wall" reaches 0.07
+    assert score["miou_present"] >= 0.3  # "floor by height, else wall" reaches 0.07
     assert score["per_class"]["floor"]["iou"] > 0.8
     assert score["per_class"]["chair"]["iou"] > 0.4
 

@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", default="scannet20", help="label set of the rooms")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors bundle")
+    parser.add_argument(
+        "--threshold", type=float, help="take this one, 0 to 1 (default: what the rooms ask for)"
+    )
     parser.add_argument("--text-weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -39,11 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise SasError(
             f"The label set {arguments.labels!r} is unknown; known: {', '.join(indoor)}."
         )
+    if arguments.threshold is not None and not 0 < arguments.threshold <= 1:
+        raise SasError(f"The threshold is a probability above 0, not {arguments.threshold:g}.")
     bundle = StudentBundle.load(find_student(arguments.student))
     encoder = load_encoder(bundle.text_encoder, weights=arguments.text_weights)
     check_encoder(bundle.text_encoder, bundle.feature_dim, encoder)
     labels = LABEL_SETS[arguments.labels]
-    bundle, metrics = calibrate_bundle(bundle, labels, encoder, arguments.data)
+    bundle, metrics = calibrate_bundle(bundle, labels, encoder, arguments.data, arguments.threshold)
     bundle.save(arguments.output)
     result = {"output": str(arguments.output), "student": bundle.name, **metrics}
     if arguments.json:

@@ -167,7 +167,7 @@ def _refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
             "--points is for labels: --queries, --instances and --finer take all points."
         )
     if arguments.words == "protocol" and asked:
-        raise SasError("--queries, --instances and --finer are asked without protocol words.")
+        raise SasError("--queries, --instances and --finer are asked in the student's own words.")
     if arguments.features and (asked or arguments.points != 1):
         raise SasError("--features scores labels of all points: no student runs, nothing is asked.")
     given = [
