@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+UNREADABLE = (
+    *(OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy raises for an .npz that is damaged, or that lacks what is looked for."""
 
 
 @contextmanager

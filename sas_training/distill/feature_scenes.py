@@ -23,8 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
-from sas_ros.files import whole_files
-from sas_training.evaluation.labelled import UNREADABLE
+from sas_ros.files import UNREADABLE, whole_files
 from sas_training.fusion.features import PointFeatures
 from sas_training.superpoints.files import SUFFIX as SUPERPOINTS_SUFFIX
 from sas_training.superpoints.files import Superpoints

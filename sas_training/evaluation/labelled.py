@@ -4,8 +4,6 @@ any, `instances`; OpenScene's `.pth`; or ScanNet rooms in the layout of VoteNet'
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy.typing as npt
 
 from sas_ros.clouds.values import cloud_colors
 from sas_ros.errors import SasError
+from sas_ros.files import UNREADABLE
 from sas_ros.observation import Cloud
 from sas_training.evaluation.labels import SCANNET20, LabelSet
 
@@ -23,12 +22,6 @@ IGNORED = 255
 
 SCANNET_VERTICES = "_vert.npy"
 """How the first file of a ScanNet room ends; its siblings end in the names below instead."""
-
-UNREADABLE = (
-    *(OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-"""What numpy raises for an .npz that is damaged, or that lacks what is looked for."""
 
 _SCANNET_CLASSES, _SCANNET_INSTANCES = "_sem_label.npy", "_ins_label.npy"
 

@@ -25,12 +25,11 @@ from sas_training.distill.distilled import embed, words_of
 from sas_training.distill.recipes import Recipe
 from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
 from sas_training.fusion.features import PointFeatures
-from sas_training.fusion.multiview import PixelFeatures
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.settings import TeacherChoice
-from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of
+from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of, teacher_source
 from sas_training.scenes.kinds import open_scenes
-from sas_training.scenes.scene import Frame, Scene
+from sas_training.scenes.scene import Scene
 from sas_training.superpoints import Superpoints, cloud_superpoints, mesh_superpoints, points_hash
 from sas_training.teachers.cache import FrameCache
 from sas_training.teachers.registry import load_teacher
@@ -115,17 +114,7 @@ def _source(choice: TeacherChoice, recipe: Recipe, cache: FrameCache, device: st
     else:
         teacher = AlignedTeacher(loaded, load_encoder(space), choice.sentences, cache=cache)
     # Masks are small and kept as such; what is painted from them is quick to make again.
-    keeps = isinstance(loaded, PixelTeacher)
-
-    def read(frame: Frame) -> PixelFeatures:
-        if keeps:
-            return cache.pixel_features(teacher, frame.image)
-        (dense,) = teacher.features([frame.image])
-        return dense.at_pixels(*frame.image.shape[:2])
-
-    about = teacher.description.to_json()
-    settings = {"teacher": about, "text_encoder": teacher.text_encoder}
-    return FrameSource(choice.called, teacher.channels, read, settings)
+    return teacher_source(teacher, choice.called, cache if teacher is loaded else None)
 
 
 @lru_cache(maxsize=8)

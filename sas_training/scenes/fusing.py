@@ -15,6 +15,7 @@ from sas_training.fusion.constants import DATASETS
 from sas_training.fusion.multiview import FeatureSource, MultiView, PixelFeatures, fuse_views
 from sas_training.fusion.projection import ProjectionSettings, View
 from sas_training.scenes.scene import Frame, Frames, Scene
+from sas_training.teachers.cache import FrameCache
 from sas_training.teachers.teacher import PixelTeacher
 
 
@@ -94,15 +95,28 @@ def fuse_scene(
     )
 
 
-def teacher_source(teacher: PixelTeacher) -> FrameSource:
-    """A dense teacher, asked for one frame at a time."""
+def teacher_source(
+    teacher: PixelTeacher, name: str = "", cache: FrameCache | None = None
+) -> FrameSource:
+    """A dense teacher, asked for one frame at a time.
 
-    def read(frame: Frame) -> PixelFeatures:
-        (dense,) = teacher.features([frame.image])
-        return dense.at_pixels(*frame.image.shape[:2])
+    Args:
+        teacher: of pixels.
+        name: what its features are called; "": as the teacher calls itself.
+        cache: keeps what it says about frames; None for a teacher that is quick to ask again.
+    """
+
+    def read(frame: Frame) -> PixelFeatures | None:
+        if cache is None:
+            found = teacher.features([frame.image])[0].at_pixels(*frame.image.shape[:2])
+        else:
+            found = cache.pixel_features(teacher, frame.image)
+        nothing = found.valid is not None and not bool(found.valid.any())
+        return None if nothing else found
 
     about = teacher.description
-    return FrameSource(about.name, teacher.channels, read, {"teacher": about.to_json()})
+    settings = {"teacher": about.to_json(), "text_encoder": teacher.text_encoder}
+    return FrameSource(name or about.name, teacher.channels, read, settings)
 
 
 _LIKE = {"scannet": "scannet", "matterport": "matterport3d", "nuscenes": "nuscenes"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from sas_ros.errors import SasError
-from sas_ros.files import atomic_path, whole_files
+from sas_ros.files import UNREADABLE, atomic_path, whole_files
 
 from .camera import scan_room, view_room
-from .frames import UNREADABLE, draw_streak, frame_path, shoot_room, write_frame
+from .frames import draw_streak, frame_path, shoot_room, write_frame
 from .lidar import lidar_path, scan_lidar, write_lidar
 from .manifest import claim
 from .model import LabelledScan

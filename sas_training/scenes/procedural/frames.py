@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sas_ros.errors import SasError
-from sas_ros.files import atomic_path
+from sas_ros.files import UNREADABLE, atomic_path
 
 from .furniture import Rng, between
 from .model import IGNORED, Room
@@ -22,8 +20,6 @@ from .shading import Shading, developed
 from .walk import random_view
 
 WIDTH, HEIGHT = 320, 240
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What a damaged npz raises while it is read."""
 
 
 @dataclass(frozen=True)

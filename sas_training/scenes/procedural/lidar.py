@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sas_ros.errors import SasError
-from sas_ros.files import atomic_path
+from sas_ros.files import UNREADABLE, atomic_path
 
-from .frames import UNREADABLE
 from .furniture import Rng, between, chance
 from .primitives import Array
 from .rays import RoomRays, pose_at
