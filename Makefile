@@ -33,7 +33,7 @@ student: setup
 	  --init runs/indoor-tiny/first.safetensors --learning-rate 1.5e-3 \
 	  --run runs/indoor-tiny/second --steps $(MORE_STEPS) --seed 8 -o runs/indoor-tiny/second.safetensors --name indoor-tiny
 	@$(RUN) sas calibrate --student runs/indoor-tiny/second.safetensors --data runs/indoor-tiny/held_out \
-	  --threshold 0.85 -o runs/indoor-tiny/indoor-tiny.safetensors
+	  -o runs/indoor-tiny/indoor-tiny.safetensors
 
 all:
 	@scripts/setup.sh test

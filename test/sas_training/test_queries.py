@@ -27,10 +27,19 @@ from sas_ros.student.bundle import StudentBundle
 from sas_ros.student.locate import find_student
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.cli import main
-from sas_training.distill.calibrate import ABSENT_FOUND_GOAL, SIZES, FoundObjects, with_sizes
+from sas_training.distill.calibrate import (
+    ABSENT_FOUND_GOAL,
+    SIZES,
+    FoundObjects,
+    Sized,
+    best_of,
+    harder_scan,
+    with_sizes,
+)
 from sas_training.distill.export import Recipe, export_student
 from sas_training.distill.phrases import calibration_phrases, known_phrases
 from sas_training.distill.words import SYNONYMS, WordBank
+from sas_training.evaluation.labelled import read_objects
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.queries import EXACT, Question, find_queries, read_queries
 from sas_training.evaluation.queries_asked import Verdict, ask, embed_questions, judge
@@ -359,18 +368,39 @@ def test_each_word_gets_the_size_that_tells_its_objects_from_mistakes() -> None:
     true = np.c_[rng.integers(300, 600, scans), rng.integers(12, 60, scans)]
     wrong = np.c_[rng.integers(0, 90, scans), rng.integers(0, 8, scans)]
     rooms = group(np.where(there, true, wrong), there)
-    calibration, share = with_sizes(Calibration(), [rooms], ("bed", "sink"))
+    calibration, share, right = with_sizes(Calibration(), [rooms], ("bed", "sink"))
     bed, sink = calibration.elements_of("bed"), calibration.elements_of("sink")
     assert 64 < bed <= 256 and 4 < sink <= 12
-    assert share <= ABSENT_FOUND_GOAL
+    assert share <= ABSENT_FOUND_GOAL and right > 0.9
     assert calibration.temperature == Calibration().temperature
+
+
+def test_the_most_right_answers_win_among_those_that_are_seldom_false() -> None:
+    often = Sized(Calibration(threshold=0.5), ABSENT_FOUND_GOAL + 0.01, 0.9)
+    good = Sized(Calibration(threshold=0.6), ABSENT_FOUND_GOAL, 0.6)
+    silent = Sized(Calibration(threshold=0.7), 0.0, 0.1)
+    assert best_of([often, good, silent]) is good
+    worse = often._replace(absent_found=0.5)
+    assert best_of([worse, often]) is often
+
+
+def test_rooms_to_calibrate_with_are_painted_and_bent_but_keep_their_labels(rooms: Path) -> None:
+    path = sorted((rooms / "rooms").glob("*.npz"))[0]
+    plain, harder = read_objects(path, SCANNET20), harder_scan(path, SCANNET20)
+    assert np.array_equal(plain.labels, harder.labels)
+    assert np.abs(plain.points - harder.points).mean() > 0.05
+    again = harder_scan(path, SCANNET20)
+    assert np.array_equal(harder.points, again.points)
+    if plain.colors is not None and harder.colors is not None and again.colors is not None:
+        assert not np.array_equal(plain.colors, harder.colors)
+        assert np.array_equal(harder.colors, again.colors)
 
 
 def test_what_sizes_are_worth_is_measured_on_other_scans() -> None:
     """The first half has small mistakes and wants small sizes; the second shows large mistakes."""
     there = np.array([[True], [True], [False], [False]])
     rooms = group(np.array([[300], [300], [10], [250]]), there)
-    _, share = with_sizes(Calibration(), [rooms], ("bed",))
+    _, share, _ = with_sizes(Calibration(), [rooms], ("bed",))
     assert share == 0.5
 
 
@@ -379,6 +409,6 @@ def test_false_finds_are_kept_to_the_goal_at_the_cost_of_finding_less() -> None:
     rng = np.random.default_rng(1)
     there = rng.random((400, 1)) < 0.5
     rooms = group(rng.integers(0, 200, (400, 1)), there)
-    calibration, share = with_sizes(Calibration(), [rooms], ("picture",))
+    calibration, share, _ = with_sizes(Calibration(), [rooms], ("picture",))
     assert share <= ABSENT_FOUND_GOAL
     assert calibration.elements_of("picture") >= 160
