@@ -21,6 +21,7 @@ from .camera import scan_room, view_room
 from .frames import draw_streak, frame_path, shoot_room, write_frame
 from .lidar import lidar_path, scan_lidar, write_lidar
 from .manifest import claim
+from .mesh import mesh_path, scan_mesh, write_mesh
 from .model import LabelledScan
 from .rays import RoomRays
 from .rooms import make_room
@@ -32,16 +33,18 @@ BYTES_PER_ROOM = 1_900_000
 """On disk, at most about; the views are in it."""
 BYTES_PER_FRAME = 300_000
 BYTES_PER_LIDAR = 1_200_000
+BYTES_PER_MESH = 4_000_000
 
 
 @dataclass(frozen=True)
 class Extras:
     """What is written of each room beside its scan and views: how many frames, at most how many
-    pixels they are blurred by, and how many LiDAR scans."""
+    pixels they are blurred by, how many LiDAR scans, and whether a mesh."""
 
     frames: int = 0
     lidar: int = 0
     blur: int = 0
+    mesh: bool = False
 
 
 def room_path(out: Path, index: int) -> Path:
@@ -86,17 +89,18 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
     """Make, scan and write room `index`; returns False when its files exist already.
 
     The chance of a room depends on `seed` and `index` alone, so neither the number of workers nor
-    an interruption changes a byte. Frames and LiDAR scans have chance of their own: asking for more
-    of them leaves all the rest as it is.
+    an interruption changes a byte. Frames, LiDAR scans and meshes have chance of their own: asking
+    for more of them leaves all the rest as it is.
     """
     rng = np.random.default_rng([seed, index])
     views = 1 + int(rng.integers(2))
     paths = [view_path(out, index, k) for k in range(views)]
     shots = [frame_path(out, index, k) for k in range(wanted.frames)]
     turns = [lidar_path(out, index, k) for k in range(wanted.lidar)]
+    meshes = [mesh_path(out, index)] if wanted.mesh else []
     # The fused scan is written last: where it exists, the views do too.
     scanned = room_path(out, index).exists() and all(path.exists() for path in paths)
-    if scanned and all(path.exists() for path in shots + turns):
+    if scanned and all(path.exists() for path in shots + turns + meshes):
         return False
     room = make_room(rng)
     rays = RoomRays(room)
@@ -117,6 +121,9 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
         if not path.exists():
             own = np.random.default_rng([seed, index, 3, k])
             write_lidar(path, scan_lidar(rays, shading, own))
+    for path in meshes:
+        if not path.exists():
+            write_mesh(path, scan_mesh(rays, shading, np.random.default_rng([seed, index, 5])))
     if scanned:
         return True
     scan = scan_room(room, rng, rays=rays, shading=shading, most=MOST_POINTS)
@@ -132,12 +139,15 @@ def _check_space(out: Path, rooms: int, wanted: Extras) -> None:
     scans = _missing(room_path(out, n) for n in range(rooms))
     frames = _missing(frame_path(out, n, k) for n in range(rooms) for k in range(wanted.frames))
     lidar = _missing(lidar_path(out, n, k) for n in range(rooms) for k in range(wanted.lidar))
+    meshes = _missing(mesh_path(out, n) for n in range(rooms) if wanted.mesh)
     needed = scans * BYTES_PER_ROOM + frames * BYTES_PER_FRAME + lidar * BYTES_PER_LIDAR
+    needed += meshes * BYTES_PER_MESH
     free = shutil.disk_usage(out).free
     if needed > free:
         missing = f"{scans} rooms"
         missing += f", {frames} frames" if frames else ""
         missing += f", {lidar} LiDAR scans" if lidar else ""
+        missing += f", {meshes} meshes" if meshes else ""
         raise SasError(
             f"{missing} need {needed / 1e9:.1f} GB, but the disk of {out} has {free / 1e9:.1f} GB "
             "left."
@@ -150,15 +160,15 @@ def _missing(paths: Iterable[Path]) -> int:
     count = 0
     for path in paths:
         if there is None:  # one listing is faster than looking for each of a million files
-            there = set(whole_files(path.parent, "*.npz"))
+            there = set(whole_files(path.parent, f"*{path.suffix}"))
         count += path not in there
     return count
 
 
 def _remove_partial(out: Path) -> None:
     """Remove what `atomic_path` leaves behind in a run that is killed."""
-    for folder in ("rooms", "views", "frames", "lidar"):
-        for path in (out / folder).glob(".room-*.partial.npz"):
+    for folder in ("rooms", "views", "frames", "lidar", "meshes"):
+        for path in (out / folder).glob(".room-*.partial.*"):
             path.unlink(missing_ok=True)
 
 
@@ -170,12 +180,13 @@ def write_dataset(
     frames: int = 0,
     lidar: int = 0,
     blur: int = 0,
+    mesh: bool = False,
 ) -> int:
     """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
 
     With `frames`, that many RGB-D frames of each room are written too, blurred by streaks of at
-    most `blur` pixels; with `lidar`, that many LiDAR scans. Half-written files of a run that was
-    killed are removed, so only one run at a time may write to a folder.
+    most `blur` pixels; with `lidar`, that many LiDAR scans; with `mesh`, a mesh. Half-written files
+    of a run that was killed are removed, so only one run at a time may write to a folder.
 
     Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for a
     folder that holds rooms of another seed or of another version of the world, or frames with
@@ -187,7 +198,7 @@ def write_dataset(
         )
     from tqdm import tqdm
 
-    out, wanted = Path(out), Extras(frames, lidar, blur)
+    out, wanted = Path(out), Extras(frames, lidar, blur, mesh)
     claim(out, seed, blur if frames else None)
     _remove_partial(out)
     _check_space(out, rooms, wanted)
