@@ -17,6 +17,7 @@ ROBOT_VERBS: dict[str, tuple[str, str]] = {
     "run": ("sas_ros.commands.run", "start the perception node (namespace sas)"),
     "replay": ("sas_ros.commands.replay", "publish a scan file, or play a bag"),
     "query": ("sas_ros.commands.query", "ask the running node for something by name"),
+    "map": ("sas_ros.commands.map", "map files: show, merge; a running node's map: save, reset"),
     "doctor": ("sas_ros.commands.doctor", "say why nothing comes out, and what to do"),
     "save": ("sas_ros.commands.save", "write the next cloud of a topic as PLY"),
 }
@@ -62,7 +63,7 @@ def main(
         code: int = import_module(verbs[parsed.verb][0]).run(parsed)
         return code
     except SasError as error:
-        print(f"sas {parsed.verb}: {error}", file=sys.stderr)
+        print(f"sas {parsed.verb}: {_printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"sas {parsed.verb}: interrupted", file=sys.stderr)
@@ -83,3 +84,8 @@ def main(
             raise
         print(f"sas {parsed.verb}: {error}".replace("\n", " "), file=sys.stderr)
         return 2
+
+
+def _printable(text: str) -> str:
+    """The text without what moves a terminal's cursor: sentences quote damaged files."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

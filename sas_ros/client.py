@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help='hold it as the target of query_mask and obstacles ("" lets the target go)',
     )
+    parser.add_argument(
+        "--map", action="store_true", help="ask the node's map instead of the newest cloud"
+    )
+    parser.add_argument(
+        "--frame", default="", help="frame of the poses in the answer (that of cloud or map)"
+    )
     parser.add_argument("--indices", action="store_true", help="with --json: indices of the points")
     parser.add_argument("--namespace", default="sas", help="ROS namespace of the node (sas)")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait (10)")
@@ -99,6 +105,8 @@ def make_request(arguments: argparse.Namespace, request: Any) -> Any:
     request.max_instances = int(arguments.max_instances)
     seconds, fraction = divmod(arguments.max_age, 1.0)
     request.max_age.sec, request.max_age.nanosec = int(seconds), int(fraction * 1e9)
+    request.source = request.SOURCE_MAP if arguments.map else request.SOURCE_LATEST
+    request.target_frame = arguments.frame
     request.set_target = arguments.set_target
     request.return_indices = arguments.indices
     return request
@@ -121,6 +129,7 @@ def as_json(response: Any, *, round_trip_ms: float) -> dict[str, Any]:
         ],
         "instances": [_instance(item) for item in response.instances],
         "label_version": response.label_version,
+        "map_version": response.map_version,
         "student": response.student,
         "timing_ms": {
             **dict(zip(response.timing.names, response.timing.ms, strict=True)),

@@ -61,7 +61,8 @@ def test_the_policy_is_what_the_node_needs() -> None:
     outputs = {*OUTPUTS, "label_info", "/diagnostics", "/rosout"}
     assert outputs <= names("/sas/perception", "topic", "publish")
     assert {"points", "/clock"} <= names("/sas/perception", "topic", "subscribe")
-    assert {"query", "set_vocabulary"} <= names("/sas/perception", "service", "reply")
+    services = {"query", "set_vocabulary", "save_map", "reset_map"}
+    assert services <= names("/sas/perception", "service", "reply")
     assert names("/sas/perception", "service", "request") == set()
     assert names("/sas/planner", "service", "request") == {"query"}
     assert not {"points", *OUTPUTS} & names("/sas/planner", "topic", "publish")

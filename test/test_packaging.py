@@ -29,7 +29,7 @@ ROSDEP_KEYS = {
     "ament_cmake", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros",
     "lifecycle_msgs", "python3-numpy", "python3-pytest", "python3-yaml", "rcl_interfaces", "rclpy",
     "rosgraph_msgs", "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs",
-    "std_msgs", "visualization_msgs",
+    "std_msgs", "std_srvs", "visualization_msgs",
 }  # fmt: skip
 
 

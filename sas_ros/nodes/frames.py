@@ -68,6 +68,7 @@ class FrameProcessor:
         shared: memory, tally, latencies, parameters, clock and log.
         outputs: publishes what somebody listens to.
         up_from_tf: asks TF, or None where no inference frame is set.
+        answered: gets each snapshot after its outputs, or None; must not wait for anything.
     """
 
     def __init__(
@@ -77,11 +78,12 @@ class FrameProcessor:
         shared: Shared,
         outputs: Outputs,
         up_from_tf: UpFromTf | None = None,
+        answered: Callable[[Snapshot], None] | None = None,
     ) -> None:
         self._segmenter = segmenter
         self._target = target
         self._outputs = outputs
-        self._up_from_tf = up_from_tf
+        self._up_from_tf, self._answered = up_from_tf, answered
         self._parameters, self._now, self._log = shared.parameters, shared.now, shared.log
         self._memory, self._tally, self._latencies = shared.memory, shared.tally, shared.latencies
         self._stream = OwnStream(segmenter.device)
@@ -109,6 +111,8 @@ class FrameProcessor:
         self._tally.process()
         self._publish(snapshot)
         self._latencies.add("total", (time.perf_counter() - arrival.received) * 1e3)
+        if self._answered is not None:
+            self._answered(snapshot)
 
     def refresh(self) -> None:
         """Publish mask and obstacles of the current snapshot again, after the target changed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,16 @@ from sas_msgs.srv import Query
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 
+from sas_ros.boxes import quaternion_xyzw
 from sas_ros.clouds import write_labelled_cloud, write_subset
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.mapping import MapView
 from sas_ros.nodes.diagnostics import Status
+from sas_ros.nodes.placing import Placed, moved_instance
 from sas_ros.nodes.results import PointLabels
 from sas_ros.nodes.snapshot import Snapshot
-from sas_ros.observation import Cloud, SourceHeader
+from sas_ros.observation import Cloud, Float64Array, SourceHeader
 from sas_ros.query import QueryAnswer, QueryStatus
 
 _UNLABELLED_COLOR = 40
@@ -155,42 +159,55 @@ def fill_refusal(response: Query.Response, status: QueryStatus, sentence: str) -
 
 
 def fill_source(
-    response: Query.Response, snapshot: Snapshot, *, age: float, label_version: int, student: str
+    response: Query.Response,
+    source: Snapshot | MapView,
+    *,
+    age: float,
+    label_version: int,
+    student: str,
 ) -> None:
-    """What was asked: the same for every answer that looked at a snapshot."""
-    scene = snapshot.scene
+    """What was asked: the same for every answer that looked at a snapshot or the map."""
+    scene = source.scene
     response.source = header_message(scene.header)
     response.up = _vector(scene.up.direction)
     response.viewpoint = Pose(orientation=Quaternion(w=1.0))  # the source frame's origin
+    if isinstance(source, MapView):
+        response.viewpoint = _pose(source.state.viewpoint)
     response.age_s = float(age)
     response.label_version = int(label_version)
-    response.map_version = 0
+    response.map_version = source.state.version if isinstance(source, MapView) else 0
     response.student = str(student)
 
 
 def fill_answer(
     response: Query.Response,
     answer: QueryAnswer,
-    snapshot: Snapshot,
+    source: Snapshot | MapView,
+    placed: Placed,
     *,
     return_indices: bool,
     return_cloud: bool,
     max_points: int,
 ) -> None:
     """Instances, indices and masked points, cut at `max_points`; the message says when it was."""
-    header = snapshot.scene.header
+    header = replace(source.scene.header, frame_id=placed.frame)
     response.status = int(answer.status)
     response.best_score = float(answer.best_score)
     response.alternatives = [str(name) for name, _ in answer.alternatives]
     response.alternative_scores = [float(score) for _, score in answer.alternatives]
     parts = cut([item.point_indices for item in answer.instances], max_points)
     response.instances = [
-        instance_message(item, header, part if return_indices else None)
+        instance_message(
+            moved_instance(item, placed.pose), header, part if return_indices else None
+        )
         for item, part in zip(answer.instances, parts, strict=True)
     ]
+    if isinstance(source, MapView):
+        for item, instance in zip(answer.instances, response.instances, strict=True):
+            instance.last_seen = time_message(source.last_seen(item.elements))
     if return_cloud and parts:
         chosen = np.unique(np.concatenate(parts))
-        response.cloud = subset_message(snapshot.cloud, chosen)
+        response.cloud = subset_message(source.cloud, chosen)
     sentences = [answer.message] if answer.message else []
     wanted = sum(len(item.point_indices) for item in answer.instances)
     kept = sum(len(part) for part in parts)
@@ -209,6 +226,11 @@ def cut(indices: Sequence[npt.NDArray[np.uint32]], max_points: int) -> list[npt.
         kept.append(part[: max(left, 0)])
         left -= len(part)
     return kept
+
+
+def _pose(matrix: Float64Array) -> Pose:
+    x, y, z, w = (float(value) for value in quaternion_xyzw(matrix[:3, :3]))
+    return Pose(position=_point(matrix[:3, 3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
 def _point(values: npt.NDArray[np.floating]) -> Point:

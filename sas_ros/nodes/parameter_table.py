@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sas_ros.mapping.voxel_map import CLOUD_CAP, MAX_VOXELS
 from sas_ros.query import MAX_INSTANCES, MIN_POINTS
 
 Value = bool | int | float | str | list[str]
@@ -154,7 +155,8 @@ SPECS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "tf_timeout",
         0.2,
-        "Seconds a cloud waits for its transform to inference_frame before it is dropped.",
+        "Seconds a cloud waits for its transform to inference_frame before it is dropped, and for "
+        "that to map_frame before it is left out of the map.",
         low=0.0,
         high=10.0,
     ),
@@ -214,6 +216,51 @@ SPECS: tuple[ParameterSpec, ...] = (
         "Seconds without finding the held target again after which it is let go; 0 never does.",
         low=0.0,
         high=86400.0,
+    ),
+    ParameterSpec(
+        "map",
+        "none",
+        "Map for queries with source SOURCE_MAP: build makes it from the clouds, beginning with "
+        "map_file where that exists; read only answers from map_file.",
+        choices=("none", "build", "read"),
+        fixed=True,
+    ),
+    ParameterSpec(
+        "map_frame",
+        "map",
+        "Fixed frame of the map, z up. Clouds in other frames need TF (tf2_ros) at their stamps.",
+        fixed=True,
+    ),
+    ParameterSpec(
+        "map_voxel_size",
+        0.0,
+        "Edge of the map's voxels in metres; 0 takes the student's.",
+        low=0.0,
+        high=2.0,
+        fixed=True,
+    ),
+    ParameterSpec(
+        "map_max_voxels",
+        MAX_VOXELS,
+        "Voxels of the map at most; those seen longest ago are let go, the farthest first.",
+        low=1000,
+        high=10000000,
+        fixed=True,
+    ),
+    ParameterSpec(
+        "map_clouds",
+        CLOUD_CAP,
+        "Clouds that the mean of a voxel remembers: after so many, older ones fade.",
+        low=1,
+        high=10000,
+        fixed=True,
+    ),
+    ParameterSpec(
+        "map_file",
+        "",
+        "File of the map (.map.safetensors): read by configure, written by the service save_map; "
+        "empty keeps the map in memory only.",
+        fixed=True,
     ),
     ParameterSpec(
         "stamp_tolerance",

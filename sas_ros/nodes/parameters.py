@@ -49,6 +49,12 @@ class PerceptionParameters:
     min_points: int
     max_points: int
     target_ttl: float
+    map: str
+    map_frame: str
+    map_voxel_size: float
+    map_max_voxels: int
+    map_clouds: int
+    map_file: str
     stamp_tolerance: float
     backward_jump: float
     input_timeout: float
@@ -106,6 +112,10 @@ def first_problem(values: Mapping[str, object]) -> str | None:
         return str(error)
     if values["text_weights"] and values["text_encoder"] == "none":
         return "text_weights names a file but text_encoder is none; give one or the other."
+    if values["map"] == "read" and not values["map_file"]:
+        return "map is read, but map_file names no file; name one, or set map to build."
+    if values["map"] != "none" and not str(values["map_frame"]).strip():
+        return "map_frame must name a fixed frame such as map or odom; it is empty."
     labels = [str(label).strip().casefold() for label in _as_list(values["labels"]) if label]
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:

@@ -16,7 +16,6 @@ from rclpy.task import Future
 from sas_msgs.srv import Query, SetVocabulary
 from sensor_msgs.msg import PointCloud2
 
-from sas_ros.errors import SasError
 from sas_ros.huge_pages import use_huge_pages
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages, parameters
@@ -24,6 +23,9 @@ from sas_ros.nodes.frames import Arrival, FrameProcessor
 from sas_ros.nodes.lifecycle import ManagedNode
 from sas_ros.nodes.log import ThrottledLog, describe
 from sas_ros.nodes.mailbox import Mailbox
+from sas_ros.nodes.map_report import map_status
+from sas_ros.nodes.map_services import MapServices
+from sas_ros.nodes.map_setup import open_map
 from sas_ros.nodes.model import Model, load_model, release_memory, student_threads, use_threads
 from sas_ros.nodes.outputs import Publishers, reliable
 from sas_ros.nodes.parameters import PerceptionParameters
@@ -34,7 +36,8 @@ from sas_ros.nodes.services import Busy, Desk
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.target import TargetKeeper
 from sas_ros.nodes.text_worker import Outcome, TextWorker
-from sas_ros.nodes.tf_up import TfUp
+from sas_ros.nodes.tf_frames import TfFrames
+from sas_ros.nodes.tf_up import listen_to_tf
 from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.nodes.worker import Worker
 
@@ -63,7 +66,7 @@ class PerceptionNode(ManagedNode):
         self._model: Model | None = None
         self._outputs: Publishers | None = None
         self._frames: FrameProcessor | None = None
-        self._tf: Any = None
+        self._tf = TfFrames(self)
         self._mailbox: Mailbox[Arrival] = Mailbox()
         self._worker: Worker[Arrival] | None = None
         self._retired: Worker[Arrival] | None = None
@@ -74,6 +77,7 @@ class PerceptionNode(ManagedNode):
             wait_for=self._wait_for_text,
             target_changed=lambda: self._mailbox.nudge(),
             vocabulary_changed=self._announce,
+            between=self._tf.between,
         )
         self._input = PointsInput(
             self,
@@ -88,6 +92,7 @@ class PerceptionNode(ManagedNode):
         shape = {"callback_group": ReentrantCallbackGroup(), "qos_profile": reliable(200)}
         self.create_service(Query, "query", self._desk.query, **shape)
         self.create_service(SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, **shape)
+        MapServices(self, self._shared, lambda: self._desk.map)
         # Steady clocks: simulated time may stand still, and diagnostics have to say so.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=steady)
@@ -121,14 +126,16 @@ class PerceptionNode(ManagedNode):
             self._settings, last_version=self._label_version, tell=self.get_logger().info
         )
         self._outputs = Publishers(self)
-        if self._settings.inference_frame:
-            try:
-                self._tf = TfUp(self, self._settings.inference_frame)
-            except SasError as error:
-                self.get_logger().warning(str(error))
-        keeper = TargetKeeper(model.bundle.calibration, self._shared, self._outputs)
+        keeper = self._desk.map = open_map(
+            model.bundle, self._shared, self._tf.lookup, self.get_logger().info
+        )
         self._frames = FrameProcessor(
-            model.segmenter, keeper, self._shared, self._outputs, up_from_tf=self._tf
+            model.segmenter,
+            TargetKeeper(model.bundle.calibration, self._shared, self._outputs),
+            self._shared,
+            self._outputs,
+            up_from_tf=listen_to_tf(self._tf, self._settings, self.get_logger().warning),
+            answered=keeper.offer if keeper is not None else None,
         )
         model.text.start()
         self._desk.configured = model
@@ -149,6 +156,8 @@ class PerceptionNode(ManagedNode):
             prepare=lambda: use_threads(student_threads(self._settings)),
         )
         self._worker.start()
+        if self._desk.map is not None:
+            self._desk.map.start()
         use_threads(1)  # this thread answers queries
         self._desk.active = True
         self._input.start()
@@ -156,6 +165,8 @@ class PerceptionNode(ManagedNode):
     def pause(self) -> None:
         self._desk.active = False
         self._input.stop()
+        if self._desk.map is not None:
+            self._desk.map.stop()
         if self._worker is not None:
             if self._worker.stop(STOP_SECONDS) is not None:
                 self._tally.drop("inactive")
@@ -170,9 +181,8 @@ class PerceptionNode(ManagedNode):
             self._model.text.stop(STOP_SECONDS)
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._tf is not None:
-            self._tf.destroy()
-        self._model = self._outputs = self._frames = self._tf = None
+        self._tf.destroy()
+        self._model = self._outputs = self._frames = self._desk.map = None
         release_memory()
 
     def _work_failed(self, arrival: Arrival | None, error: BaseException) -> None:
@@ -195,8 +205,7 @@ class PerceptionNode(ManagedNode):
     def _clock_jumped(self, jump: TimeJump) -> None:
         self._forget("the clock went back")
         self._last_stamp = 0
-        if self._tf is not None:
-            self._tf.clear()
+        self._tf.clear()
 
     def _forget(self, why: str) -> None:
         if self._memory.forget():
@@ -233,6 +242,8 @@ class PerceptionNode(ManagedNode):
                 self._model.text.start()
             if self._worker is not None and self._worker.ensure_alive():
                 self.get_logger().error("The worker thread died and was started again.")
+            if self._desk.map is not None:
+                self._desk.map.tick()
         except Exception as error:  # an exception would end the executor
             self._log.error("housekeeping", describe(error))
 
@@ -252,6 +263,8 @@ class PerceptionNode(ManagedNode):
                 transport=self._transport_note,
             )
             statuses = make_report(state, self._input.state(), self._shared)
+            if self._desk.map is not None:
+                statuses.append(map_status(self._desk.map.report()))
             stamp = int(self.get_clock().now().nanoseconds)
             message = messages.diagnostics_message(
                 statuses, node=self.get_fully_qualified_name(), stamp_ns=stamp

@@ -22,9 +22,11 @@ def read_query(request: Any) -> TextQuery:
         SasError: text, threshold, source or region cannot be answered as they are.
     """
     if request.source not in (request.SOURCE_LATEST, request.SOURCE_MAP):
-        raise SasError(f"source {request.source} is unknown; use SOURCE_LATEST.")
-    if request.source == request.SOURCE_MAP:
-        raise SasError("This node builds no map yet; ask with source SOURCE_LATEST.")
+        raise SasError(f"source {request.source} is unknown; use SOURCE_LATEST or SOURCE_MAP.")
+    if request.source == request.SOURCE_MAP and request.set_target:
+        raise SasError(
+            "A target is held in the clouds, not on the map; set it with source SOURCE_LATEST."
+        )
     threshold = float(request.threshold)
     if not 0.0 <= threshold <= 1.0:
         raise SasError(
@@ -64,23 +66,6 @@ def read_region(request: Any) -> RegionOfInterest:
     except SasError as error:
         raise SasError(f"roi_pose.orientation: {error}") from None
     return RegionOfInterest(center, rotation, lengths)
-
-
-def check_frames(request: Any, source_frame: str) -> str | None:
-    """A sentence when the request needs a transform that this node cannot make, else None."""
-    if request.target_frame and request.target_frame != source_frame:
-        return (
-            f"target_frame {request.target_frame!r} is not the cloud's frame {source_frame!r}, and "
-            "this node does not transform answers yet; leave target_frame empty and transform the "
-            "poses with tf2."
-        )
-    frame = request.roi_pose.header.frame_id
-    if request.roi_enabled and frame and frame != source_frame:
-        return (
-            f"roi_pose is given in {frame!r} and the cloud is in {source_frame!r}; give it in the "
-            "cloud's frame."
-        )
-    return None
 
 
 def read_labels(labels: Sequence[str]) -> tuple[str, ...]:

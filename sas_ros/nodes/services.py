@@ -16,9 +16,12 @@ from sas_msgs.srv import Query, SetVocabulary
 
 from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
+from sas_ros.mapping import MapView
 from sas_ros.nodes import messages
 from sas_ros.nodes.log import describe
-from sas_ros.nodes.requests import check_frames, read_labels, read_query
+from sas_ros.nodes.map_keeper import MapKeeper
+from sas_ros.nodes.placing import Between, place
+from sas_ros.nodes.requests import read_labels, read_query
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Snapshot, Target
 from sas_ros.nodes.target import ask
@@ -52,6 +55,7 @@ class Desk:
         wait_for: submits texts to the text worker and awaits what becomes of them; raises `Busy`.
         target_changed: called after the held target changed.
         vocabulary_changed: announces a vocabulary; called before it comes into force.
+        between: asks TF for the frames of requests.
     """
 
     def __init__(
@@ -61,13 +65,16 @@ class Desk:
         wait_for: Callable[[TextWorker, Sequence[str]], Awaitable[Outcome]],
         target_changed: Callable[[], None],
         vocabulary_changed: Callable[[Vocabulary], None],
+        between: Between,
     ) -> None:
         self._parameters, self._now, self._log = shared.parameters, shared.now, shared.log
         self._memory, self._latencies = shared.memory, shared.latencies
         self._wait_for = wait_for
         self._target_changed = target_changed
         self._vocabulary_changed = vocabulary_changed
+        self._between = between
         self._replacing = False
+        self.map: MapKeeper | None = None
         self.configured: Configured | None = None
         self.active = False
 
@@ -102,8 +109,10 @@ class Desk:
             response.student = configured.bundle.name if configured is not None else ""
             return
         query = read_query(request)
-        if self._look(request, response) is None:
+        source = self._look(request, response)
+        if source is None:
             return
+        place(request, query, source.scene.header, self._between)  # or it is refused at once
         started = time.perf_counter()
         rows = await self._embed([query.text, *query.negatives])
         embed_ms = (time.perf_counter() - started) * 1e3
@@ -112,26 +121,27 @@ class Desk:
         if refused is not None:
             messages.fill_refusal(response, QueryStatus.NOT_ACTIVE, refused)
             return
-        snapshot = self._look(request, response)
-        if snapshot is not None:
-            self._ask(request, response, snapshot, query, rows, embed_ms)
+        source = self._look(request, response)
+        if source is not None:
+            self._ask(request, response, source, query, rows, embed_ms)
 
     def _ask(
         self,
         request: Query.Request,
         response: Query.Response,
-        snapshot: Snapshot,
+        source: Snapshot | MapView,
         query: TextQuery,
         rows: Embeddings,
         embed_ms: float,
     ) -> None:
+        placed = place(request, query, source.scene.header, self._between)
         configured, words = self.configured, self._memory.words
         assert configured is not None and words is not None
         parameters = self._parameters()
         negatives = rows[1:] if len(rows) > 1 else None
         found = ask(
-            snapshot,
-            query,
+            source,
+            placed.query,
             rows[0],
             negatives,
             words=words,
@@ -141,14 +151,15 @@ class Desk:
         messages.fill_answer(
             response,
             found,
-            snapshot,
+            source,
+            placed,
             return_indices=request.return_indices,
             return_cloud=request.return_cloud,
             max_points=parameters.max_points,
         )
         response.timing = messages.timing_message({"embed": embed_ms, **found.timing_ms})
-        if request.set_target:
-            self._hold(response, snapshot, query, rows[0], negatives, found.status)
+        if request.set_target and isinstance(source, Snapshot):
+            self._hold(response, source, query, rows[0], negatives, found.status)
 
     def _hold(
         self,
@@ -175,36 +186,38 @@ class Desk:
             return "The node is not active; run the lifecycle transition activate."
         return None
 
-    def _look(self, request: Query.Request, response: Query.Response) -> Snapshot | None:
-        """The snapshot to ask, or None with the response saying why not."""
-        snapshot = self._memory.snapshot
-        if snapshot is None:
-            messages.fill_refusal(
-                response, QueryStatus.NO_DATA, "No cloud has been processed yet; see /diagnostics."
-            )
+    def _look(self, request: Query.Request, response: Query.Response) -> Snapshot | MapView | None:
+        """What is to be asked, or None with the response saying why not."""
+        source: Snapshot | MapView | None = self._memory.snapshot
+        reason = "No cloud has been processed yet; see /diagnostics."
+        if request.source == request.SOURCE_MAP:
+            if self.map is None:
+                raise SasError("This node has no map; set its parameter map to build or read.")
+            source = self.map.view if len(self.map.view.state) else None
+            reason = self.map.why_empty
+        if source is None:
+            messages.fill_refusal(response, QueryStatus.NO_DATA, reason)
             return None
-        reason = check_frames(request, snapshot.scene.header.frame_id)
-        if reason:
-            raise SasError(reason)
         now = self._now()
-        age = 0.0 if now is None else now - snapshot.scene.header.stamp_ns * 1e-9
+        age = 0.0 if now is None else now - source.scene.header.stamp_ns * 1e-9
         vocabulary, configured = self._memory.vocabulary, self.configured
         messages.fill_source(
             response,
-            snapshot,
+            source,
             age=age,
             label_version=vocabulary.version if vocabulary is not None else 0,
             student=configured.bundle.name if configured is not None else "",
         )
         limit = request.max_age.sec + request.max_age.nanosec * 1e-9
         if 0 < limit < age:
+            on_map = " of the map" if isinstance(source, MapView) else ""
             messages.fill_refusal(
                 response,
                 QueryStatus.STALE,
-                f"The newest cloud is {age:.2f} s old and max_age is {limit:g} s.",
+                f"The newest cloud{on_map} is {age:.2f} s old and max_age is {limit:g} s.",
             )
             return None
-        return snapshot
+        return source
 
     async def _embed(self, texts: Sequence[str]) -> Embeddings:
         """(n, C) unit rows: at once for known text, else from the text worker.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.language.calibration import Calibration
+from sas_ros.mapping import MapView
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.results import MASK, OBSTACLES, Outputs
 from sas_ros.nodes.shared import Shared
@@ -17,7 +18,7 @@ from sas_ros.query import QueryAnswer, QueryStatus, TextQuery, answer
 
 
 def ask(
-    snapshot: Snapshot,
+    snapshot: Snapshot | MapView,
     query: TextQuery,
     embedding: npt.NDArray[np.float32],
     negatives: npt.NDArray[np.float32] | None,
@@ -26,7 +27,7 @@ def ask(
     calibration: Calibration,
     parameters: PerceptionParameters,
 ) -> QueryAnswer:
-    """Ask a snapshot, with the node's defaults where the query leaves something open."""
+    """Ask a snapshot or the map, with the node's defaults where the query leaves something open."""
     return answer(
         snapshot.scene,
         snapshot.cloud,

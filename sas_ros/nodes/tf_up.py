@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from rclpy.node import Node
-from rclpy.time import Time
 
-from sas_ros.boxes import rotation_matrix
 from sas_ros.errors import SasError
+from sas_ros.nodes.parameters import PerceptionParameters
+from sas_ros.nodes.tf_frames import TfFrames
 from sas_ros.observation import Float64Array, SourceHeader
-
-_POLL_SECONDS = 0.01
 
 
 class TfUp:
-    """Asks a TF buffer from the worker thread; the executor goes on receiving transforms.
-
-    tf2_ros is imported here, because robots without it can do everything else.
+    """Asks TF from the worker thread; the executor goes on receiving transforms.
 
     Raises:
         SasError: tf2_ros is not installed.
     """
 
-    def __init__(self, node: Node, inference_frame: str) -> None:
+    def __init__(self, frames: TfFrames, inference_frame: str) -> None:
         try:
-            import tf2_ros
-        except ImportError as error:
+            frames.listen()
+        except SasError as error:
             raise SasError(
                 f"inference_frame is {inference_frame!r}, but tf2_ros is not installed, so up is "
                 "worked out without it; install tf2_ros or set the parameter up."
             ) from error
-        self._frame = inference_frame
-        self._buffer: Any = tf2_ros.Buffer(node=node)
-        self._listener: Any = tf2_ros.TransformListener(self._buffer, node)
+        self._frames, self._frame = frames, inference_frame
 
     def __call__(self, header: SourceHeader, timeout: float) -> Float64Array | None:
         """(3,) unit vector in the cloud's frame, or None when TF does not know within `timeout` s.
 
-        The transform is asked for at the cloud's stamp, never "the latest": on a moving head that
-        would tilt the room.
+        The transform is asked for at the cloud's stamp.
         """
-        stamp = Time(nanoseconds=header.stamp_ns)
-        end = time.monotonic() + timeout
-        # A zero time-out does not block; waiting inside tf2 would sleep through the arrival.
-        while not self._buffer.can_transform(header.frame_id, self._frame, stamp):
-            if time.monotonic() >= end:
-                return None
-            time.sleep(_POLL_SECONDS)
-        turn = self._buffer.lookup_transform(header.frame_id, self._frame, stamp).transform.rotation
-        return np.asarray(rotation_matrix((turn.x, turn.y, turn.z, turn.w))[:, 2])
+        pose = self._frames.lookup(header.frame_id, self._frame, header.stamp_ns, timeout)
+        return None if pose is None else np.asarray(pose[:3, 2])
 
-    def clear(self) -> None:
-        """Forget transforms after a backward jump of the clock."""
-        self._buffer.clear()
 
-    def destroy(self) -> None:
-        """Stop listening."""
-        self._listener.unregister()
+def listen_to_tf(
+    frames: TfFrames, settings: PerceptionParameters, warn: Callable[[str], object]
+) -> TfUp | None:
+    """Begin where parameters need TF; what cannot be had without tf2_ros goes to `warn`."""
+    if settings.map == "build":
+        try:
+            frames.listen()
+        except SasError as error:
+            warn(f"{error} Only clouds in {settings.map_frame!r} itself get on the map.")
+    if settings.inference_frame:
+        try:
+            return TfUp(frames, settings.inference_frame)
+        except SasError as error:
+            warn(str(error))
+    return None

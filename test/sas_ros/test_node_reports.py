@@ -25,7 +25,7 @@ from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.report import NodeState, make_report
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.transport import NEEDED_BYTES, VARIABLES, find_config, use_large_cloud_profile
-from sas_ros.observation import SourceHeader, Up
+from sas_ros.observation import Up
 
 
 def test_the_tally_always_adds_up() -> None:
@@ -183,37 +183,6 @@ def test_the_profile_is_used_where_shared_memory_is_large_enough(
     assert environment == {}
 
 
-def test_up_comes_from_tf_at_the_clouds_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rclpy")
-    from sas_ros.nodes.tf_up import TfUp
-
-    asked: list[tuple[str, str, int]] = []
-
-    class Buffer:
-        ready_after = 2
-
-        def __init__(self, node: object) -> None: ...
-
-        def can_transform(self, target: str, source: str, time: Any) -> bool:
-            asked.append((target, source, time.nanoseconds))
-            return len(asked) > self.ready_after
-
-        def lookup_transform(self, target: str, source: str, time: Any) -> Any:
-            half = np.sqrt(0.5)  # a quarter turn about x: z of the source lies along -y
-            turn = SimpleNamespace(x=half, y=0.0, z=0.0, w=half)
-            return SimpleNamespace(transform=SimpleNamespace(rotation=turn))
-
-    fake = SimpleNamespace(Buffer=Buffer, TransformListener=lambda buffer, node: None)
-    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    ask = TfUp(None, "base_link")  # type: ignore[arg-type]
-    up = ask(SourceHeader(77, "camera"), 5.0)
-    np.testing.assert_allclose(up, [0, -1, 0], atol=1e-12)
-    assert asked == [("camera", "base_link", 77)] * 3
-    asked.clear()
-    Buffer.ready_after = 10**9
-    assert ask(SourceHeader(78, "camera"), 0.02) is None
-
-
 def response(**changes: Any) -> Any:
     """What the client needs of a sas_msgs/srv/Query response."""
 
@@ -233,6 +202,7 @@ def response(**changes: Any) -> Any:
             frame_id="lidar", stamp=SimpleNamespace(sec=3, nanosec=500_000_000)
         ),
         "alternatives": [], "alternative_scores": [], "instances": [item], "label_version": 2,
+        "map_version": 0,
         "student": "tiny", "timing": SimpleNamespace(names=["match"], ms=[1.5]),
     }  # fmt: skip
     return SimpleNamespace(**{**values, **changes})
@@ -242,7 +212,7 @@ def test_the_clients_json_is_stable() -> None:
     answer = as_json(response(), round_trip_ms=9.0)
     assert list(answer) == [
         "status", "message", "frame", "stamp", "age_s", "up", "best_score", "alternatives",
-        "instances", "label_version", "student", "timing_ms",
+        "instances", "label_version", "map_version", "student", "timing_ms",
     ]  # fmt: skip
     assert answer["stamp"] == 3.5
     assert answer["instances"][0]["support_height"] is None

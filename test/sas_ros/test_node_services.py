@@ -23,7 +23,8 @@ from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.nodes.log import ThrottledLog
 from sas_ros.nodes.messages import cut
 from sas_ros.nodes.parameters import PerceptionParameters
-from sas_ros.nodes.requests import check_frames, read_labels, read_query
+from sas_ros.nodes.placing import place
+from sas_ros.nodes.requests import read_labels, read_query
 from sas_ros.nodes.services import Busy, Desk, extend
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.text_worker import Outcome, TextWorker
@@ -47,6 +48,10 @@ class Suspended:
         return self.outcome
 
 
+def no_transform(target: str, source: str, stamp_ns: int) -> Any:
+    raise SasError(f"{source} cannot be transformed to {target}: tf2_ros is not installed.")
+
+
 class Bench:
     """A desk over one snapshot of three elements: floor, chair, table."""
 
@@ -68,6 +73,7 @@ class Bench:
             wait_for=self.wait_for,
             target_changed=self.changed,
             vocabulary_changed=self.announced.append,
+            between=no_transform,
         )
         encoder = SimpleNamespace(name="later", dim=3, peek=lambda text: None)
         self.text = TextWorker(encoder, prompt="{}", capacity=1, known=WORDS)  # type: ignore[arg-type]
@@ -269,7 +275,7 @@ def test_words_lost_and_given_again_keep_their_kind_and_colour() -> None:
 @pytest.mark.parametrize(
     ("change_request", "word"),
     [
-        (lambda r: setattr(r, "source", 1), "map"),
+        (lambda r: (setattr(r, "source", 1), setattr(r, "set_target", True)), "map"),
         (lambda r: setattr(r, "source", 9), "source"),
         (lambda r: setattr(r, "threshold", math.nan), "threshold"),
         (lambda r: setattr(r, "threshold", 1.01), "threshold"),
@@ -286,15 +292,24 @@ def test_requests_that_make_no_sense_are_refused(change_request: Any, word: str)
         read_query(request)
 
 
-def test_frames_that_need_a_transform_are_refused() -> None:
-    request = Query.Request(target_frame="map")
-    assert "tf2" in (check_frames(request, "lidar") or "")
-    assert check_frames(Query.Request(target_frame="lidar"), "lidar") is None
-    request = Query.Request()
+def test_frames_that_need_a_transform_are_refused_without_one() -> None:
+    lidar, query = SourceHeader(7, "lidar"), read_query(Query.Request(text="chair"))
+    with pytest.raises(SasError, match=r"target_frame: lidar cannot .* tf2"):
+        place(Query.Request(target_frame="map"), query, lidar, no_transform)
+    placed = place(Query.Request(target_frame="lidar"), query, lidar, no_transform)
+    assert (placed.frame, placed.pose, placed.query) == ("lidar", None, query)
+    request = Query.Request(text="chair")
     request.roi_pose.header.frame_id = "map"
-    assert check_frames(request, "lidar") is None  # not enabled
+    assert place(request, query, lidar, no_transform).query is query  # not enabled
     request.roi_enabled = True
-    assert "roi_pose" in (check_frames(request, "lidar") or "")
+    request.roi_size.x = request.roi_size.y = request.roi_size.z = 1.0
+    request.roi_pose.pose.orientation.w = 1.0
+    with pytest.raises(SasError, match="roi_pose: map cannot"):
+        place(request, read_query(request), lidar, no_transform)
+    bench = Bench()
+    bench.look()
+    answer = bench.ask("chair", target_frame="map")
+    assert answer.status == ANSWER.INVALID and "tf2_ros" in answer.message
 
 
 numbers = st.floats(-10, 10)
