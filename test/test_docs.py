@@ -12,7 +12,7 @@ from sas_ros.cli import ROBOT_VERBS, make_parser
 from sas_training.cli import TRAINING_VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:

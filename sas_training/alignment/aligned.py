@@ -122,12 +122,15 @@ class AlignedTeacher:
         )
         return Painted(winners(masks, *image.shape[:2]), sentences)
 
+    def masks(self, images: Sequence[Image]) -> list[tuple[LabelledMask, ...]]:
+        """The teacher's masks of each image, out of the cache where they are there."""
+        if self._cache is None:
+            return self._teacher.masks(images)
+        return self._cache.masks(self._teacher, images)
+
     def features(self, images: Sequence[Image]) -> list[DenseFeatures]:
         """Unit features (C, height, width) of each image, valid where a mask is."""
-        if self._cache is None:
-            found = self._teacher.masks(images)
-        else:
-            found = self._cache.masks(self._teacher, images)
+        found = self.masks(images)
         painted = [self.paint(image, masks) for image, masks in zip(images, found, strict=True)]
         texts = [one.text for each in painted for one in each.sentences]
         distinct = list(dict.fromkeys(texts))

@@ -46,13 +46,20 @@ def annotated_scene(scene: Scene, labels: LabelSet) -> AnnotatedScan:
         raise SasError(f"The scene {scene.name} has no labels to compare with.")
     return AnnotatedScan(
         points=scene.points,
-        labels=_classes(scene, scene.labels, labels),
+        labels=classes_of(scene, scene.labels, labels),
         instances=scene.instances,
         colors=scene.colors,
     )
 
 
-def _classes(scene: Scene, given: npt.NDArray[np.int64], labels: LabelSet) -> npt.NDArray[np.int64]:
+def classes_of(
+    scene: Scene, given: npt.NDArray[np.int64], labels: LabelSet
+) -> npt.NDArray[np.int64]:
+    """Labels of a scene's points or pixels, of any shape, as ids of `labels`; 255 where ignored.
+
+    Raises:
+        SasError: the scene's labels are of a set that says nothing about these classes.
+    """
     if scene.label_set == labels.name:
         strange = given[(given != labels.ignore_id) & (given >= len(labels))]
         if len(strange):

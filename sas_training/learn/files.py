@@ -65,7 +65,8 @@ class LearnFiles:
         seen = [_state(path, run.resolve()), _state(scan, run.resolve()) if scan else []]
         reading = {key: str(value) for key, value in asdict(recording.reading).items()}
         cloud = key_of(recording.kind, str(path), seen, reading, recording.up)
-        said = [key_of(cloud, _teacher_parts(choice, recipe)) for choice in settings.teachers]
+        text = weights_hash([Path(settings.text_weights)]) if settings.text_weights else ""
+        said = [key_of(cloud, _teacher_parts(choice, recipe), text) for choice in settings.teachers]
         table = settings.fusion.table
         table_key = weights_hash([Path(table)]) if table else ""
         return LearnFiles(run, recording, settings, recipe, cloud, tuple(said), table_key)
@@ -114,7 +115,10 @@ def _teacher_parts(choice: TeacherChoice, recipe: Recipe) -> list[Any]:
     about: Any = ""
     if choice.weights:
         about = weights_hash([weights]) if weights.is_file() else _state(weights, None)
-    programs = [_state(Path(part), None) for part in choice.program if Path(part).is_file()]
+    called = [*choice.program, *choice.captioner_program]
+    programs = [_state(Path(part), None) for part in called if Path(part).is_file()]
+    if choice.captioner_weights:
+        programs.append(_state(Path(choice.captioner_weights), None))
     # Masks become features through the recipe's text encoder.
     return [asdict(choice), about, programs, recipe.vocabulary.text_encoder]
 

@@ -53,11 +53,23 @@ def make_inputs(
     files: LearnFiles, names: Sequence[str], *, workers: Workers, device: str = "auto"
 ) -> None:
     """Everything that the distillation reads."""
-    workers.do("clouds", [Job(files.cloud(n), stages.make_cloud, (files, n)) for n in names])
+    make_clouds(files, names, workers)
     workers.do(
         "superpoints",
         [Job(files.superpoint_file(n), stages.make_superpoints, (files, n)) for n in names],
     )
+    make_features(files, names, workers=workers, device=device)
+
+
+def make_clouds(files: LearnFiles, names: Sequence[str], workers: Workers) -> None:
+    """The points of the scenes."""
+    workers.do("clouds", [Job(files.cloud(n), stages.make_cloud, (files, n)) for n in names])
+
+
+def make_features(
+    files: LearnFiles, names: Sequence[str], *, workers: Workers, device: str = "auto"
+) -> None:
+    """What the teachers say about the points, and that fused."""
     workers.do("teachers", [_said(files, name, device) for name in names])
     workers.do(
         "fusion", [Job(files.feature_file(n), stages.make_features, (files, n)) for n in names]
@@ -68,7 +80,9 @@ def _said(files: LearnFiles, name: str, device: str) -> Job:
     """One walk over the frames of a scene for all teachers that have not said anything yet."""
     numbers = range(len(files.settings.teachers))
     missing = [number for number in numbers if not files.said(number, name).exists()]
-    target = files.said(missing[-1] if missing else numbers[-1], name)
+    looking = [number for number in missing if files.settings.teachers[number].looks]
+    last = (looking or missing or numbers)[-1]
+    target = files.said(last, name)
     return Job(target, stages.make_said, (files, name, missing, device))
 
 
@@ -116,6 +130,8 @@ def train(files: LearnFiles, names: Sequence[str], output: Path, device: str) ->
     given = ["--data", data, "--features", files.features(), "--superpoints", files.superpoints()]
     given += ["--run", training / "run", "-o", output, "--device", device]
     given += ["--recipe", files.settings.recipe]
+    if files.settings.text_weights:
+        given += ["--weights", files.settings.text_weights]
     given += [part for change in changes for part in ("--set", change)]
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report
         distill.run(parser.parse_args([str(part) for part in given]))

@@ -1,6 +1,7 @@
 """What `sas learn` does between a recording and a student, as one TOML file.
 
 recipe = "procedural-small"                 # of sas distill, by name or path
+text_weights = "clip.safetensors"           # of the recipe's text encoder, where it needs some
 changes = ["schedule.epochs=20"]            # to the recipe
 
 [[teachers]]
@@ -11,6 +12,8 @@ weights = "demo_e200.ckpt"                  # relative to this file
 name = "program"
 program = ["/opt/seem/bin/python", "seem_plugin.py"]
 sentences = "noun"                          # of masks: alignment via text
+captioner = "program"                       # of masks; or blip, florence-2, none
+captioner_program = ["/opt/tap/bin/python", "tap_plugin.py"]
 settings = { batch = "4" }                  # the teacher's own
 
 [fusion]                                    # of two teachers and more
@@ -29,11 +32,16 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
+from sas_training.alignment.captioners import CAPTIONERS
 from sas_training.alignment.sentences import MODES
+from sas_training.capability.certainty import CERTAINTIES
 from sas_training.distill.tables import read_toml, settings_from
 from sas_training.fusion.capability_fusion import RULES
 from sas_training.superpoints.surfaces import SuperpointSettings
 from sas_training.teachers.registry import TeacherOptions
+
+PRECOMPUTED = "precomputed"
+"""The teacher that has looked already: its features of points are there."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,14 @@ class TeacherChoice:
     """A teacher, and how it is loaded; see `TeacherOptions`.
 
     Attributes:
-        name: in the registry.
+        name: in the registry; "precomputed": `weights` is a folder of features of the scenes'
+            points, ours or as published.
         title: what its features are called, and a capability table calls it; "": `name`.
         weights: file or folder, "" for none.
         sentences: of teachers of masks: how a mask becomes a sentence, one of `MODES`.
+        captioner, captioner_weights, captioner_program: of teachers of masks: who says a sentence
+            about each, see `load_captioner`.
+        grammar: what finds the noun of a caption, see `load_grammar`.
         settings: (name, value) pairs of the teacher's own.
     """
 
@@ -55,15 +67,26 @@ class TeacherChoice:
     program: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sentences: str = "label"
+    captioner: str = "none"
+    captioner_weights: str = ""
+    captioner_program: tuple[str, ...] = ()
+    grammar: str = "word-lists"
     settings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.sentences not in MODES:
             raise SasError(f"sentences must be {' or '.join(MODES)}, not {self.sentences!r}.")
+        if self.captioner not in CAPTIONERS:
+            raise SasError(f"captioner must be {' or '.join(CAPTIONERS)}, not {self.captioner!r}.")
 
     @property
     def called(self) -> str:
         return self.title or self.name
+
+    @property
+    def looks(self) -> bool:
+        """Whether it can be asked about images."""
+        return self.name != PRECOMPUTED
 
     def options(self, device: str) -> TeacherOptions:
         """As the registry takes them."""
@@ -85,17 +108,21 @@ class FusionChoice:
         rule: one of `RULES`; "capability" and "released" need a table.
         table: a capability table, "" for none.
         tau: temperature of the softmax over teachers.
+        certainty: how the table is read, one of `CERTAINTIES`.
     """
 
     rule: str = "addition"
     table: str = ""
     tau: float = 0.05
+    certainty: str = "mean"
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise SasError(f"The rule {self.rule!r} is unknown; known are {', '.join(RULES)}.")
         if self.rule in ("capability", "released") and not self.table:
             raise SasError(f'The rule {self.rule!r} needs a table: `table = "capability.json"`.')
+        if self.certainty not in CERTAINTIES:
+            raise SasError(f"certainty is {' or '.join(CERTAINTIES)}, not {self.certainty!r}.")
 
 
 @dataclass(frozen=True)
@@ -105,6 +132,9 @@ class LearnSettings:
     Attributes:
         teachers: one or more, of different titles.
         recipe, changes: of the distillation, see `sas_training.distill.recipes`.
+        text_weights: file of the weights of the recipe's text encoder; "" for one that has its own.
+        keep_pixels: keep what teachers of pixels say about frames, in `frames` of the run, which is
+            79 MB for an image of 320 x 240; masks are always kept, and features of points.
         fewest_steps: of the optimiser: where a recording has few scenes, an epoch passes over them
             several times, and a batch is not larger than there are scenes.
         fewest_seen: share of a scene's points that some teacher must have said something about; a
@@ -115,7 +145,9 @@ class LearnSettings:
     fusion: FusionChoice = field(default_factory=FusionChoice)
     superpoints: SuperpointSettings = field(default_factory=lambda: SuperpointSettings(min_size=20))
     recipe: str = "procedural-small"
+    text_weights: str = ""
     changes: tuple[str, ...] = ()
+    keep_pixels: bool = True
     fewest_steps: int = 500
     fewest_seen: float = 0.01
 
@@ -137,11 +169,7 @@ def load_settings(path: Path) -> LearnSettings:
         SasError: no such file, unknown keys, values of another kind, files that are not there.
     """
     tables = read_toml(path)
-    given = tables.pop("teachers", [])
-    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
-        raise SasError(f"{path}: each teacher is a table of its own, [[teachers]].")
-    where = [f"{path}, teacher {number}" for number in range(1, len(given) + 1)]
-    teachers = tuple(_teacher(one, name) for one, name in zip(given, where, strict=True))
+    teachers = _teachers(path, tables.pop("teachers", []))
     # The base must be complete: of no teachers there are no settings.
     base = LearnSettings(teachers or (TeacherChoice("none"),))
     settings = settings_from(base, tables, str(path))
@@ -149,16 +177,37 @@ def load_settings(path: Path) -> LearnSettings:
         raise SasError(f"{path} names no teacher; each is a table [[teachers]] with a name.")
     home = path.parent
     fusion = replace(settings.fusion, table=_file(settings.fusion.table, home, str(path)))
-    teachers = tuple(
-        replace(
-            one,
-            weights=_file(one.weights, home, name),
-            program=tuple(_beside(part, home) for part in one.program),
-        )
-        for one, name in zip(teachers, where, strict=True)
-    )
     recipe = _beside(settings.recipe, home)
-    return replace(settings, teachers=teachers, fusion=fusion, recipe=recipe)
+    text = _file(settings.text_weights, home, str(path))
+    return replace(settings, teachers=teachers, fusion=fusion, recipe=recipe, text_weights=text)
+
+
+def load_teachers(path: Path) -> tuple[TeacherChoice, ...]:
+    """The teachers of a configuration alone, whatever else is in it; see `load_settings`."""
+    teachers = _teachers(path, read_toml(path).get("teachers", []))
+    if not teachers:
+        raise SasError(f"{path} names no teacher; each is a table [[teachers]] with a name.")
+    return teachers
+
+
+def _teachers(path: Path, given: object) -> tuple[TeacherChoice, ...]:
+    """Teachers of their tables, the paths in them as they are from here."""
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
+        raise SasError(f"{path}: each teacher is a table of its own, [[teachers]].")
+    found = []
+    for number, table in enumerate(given, start=1):
+        where, home = f"{path}, teacher {number}", path.parent
+        one = _teacher(table, where)
+        found.append(
+            replace(
+                one,
+                weights=_file(one.weights, home, where),
+                program=tuple(_beside(part, home) for part in one.program),
+                captioner_weights=_file(one.captioner_weights, home, where),
+                captioner_program=tuple(_beside(part, home) for part in one.captioner_program),
+            )
+        )
+    return tuple(found)
 
 
 def _teacher(table: Mapping[str, Any], where: str) -> TeacherChoice:
@@ -182,6 +231,9 @@ def _file(name: str, home: Path, where: str) -> str:
 
 
 def _beside(name: str, home: Path) -> str:
-    """The path of a file beside the configuration, or the text as it is where there is none."""
+    """The path of a file beside the configuration, or the text as it is where there is none.
+
+    Links stay links: that of an environment's Python is what makes it see its packages.
+    """
     path = home / Path(name).expanduser()
-    return str(path.resolve()) if path.is_file() else name
+    return str(path.absolute()) if path.is_file() else name

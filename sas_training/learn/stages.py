@@ -20,9 +20,10 @@ from sas_ros.gravity import resolve_up, rotation_to_z_up
 from sas_ros.language.encoder import TextEncoder, load_encoder
 from sas_ros.observation import Cloud, Up
 from sas_training.alignment.aligned import AlignedTeacher
+from sas_training.alignment.captioners import CaptionedTeacher, load_captioner
+from sas_training.alignment.spacy_grammar import load_grammar
 from sas_training.capability.table import CapabilityTable
 from sas_training.distill.distilled import embed, words_of
-from sas_training.distill.recipes import Recipe
 from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
 from sas_training.fusion.features import PointFeatures
 from sas_training.learn.files import LearnFiles
@@ -32,6 +33,7 @@ from sas_training.scenes.kinds import open_scenes
 from sas_training.scenes.scene import Scene
 from sas_training.superpoints import Superpoints, cloud_superpoints, mesh_superpoints, points_hash
 from sas_training.teachers.cache import FrameCache
+from sas_training.teachers.precomputed import PrecomputedPoints
 from sas_training.teachers.registry import load_teacher
 from sas_training.teachers.teacher import PixelTeacher, Teacher
 
@@ -77,13 +79,17 @@ def make_superpoints(files: LearnFiles, name: str) -> None:
 def make_said(files: LearnFiles, name: str, missing: Sequence[int], device: str) -> None:
     """What the teachers of those numbers say about a scene's points, in one walk over its frames.
 
-    The file of the last one is written last.
+    The file of the last one that looks at images is written last.
     """
-    recipe = files.recipe
+    choices = files.settings.teachers
+    for number in missing:
+        if not choices[number].looks:
+            _take_over(files, number, name)
+    asked = [number for number in missing if choices[number].looks]
+    if not asked:
+        return
     cache = FrameCache(files.cache)
-    sources = [
-        _source(files.settings.teachers[number], recipe, cache, device) for number in missing
-    ]
+    sources = [_source(files, number, cache, device) for number in asked]
     scene = read_scene(files, name)
     fused = fuse_scene(scene, sources, projection_of(files.recording.kind))
     facts = {
@@ -92,35 +98,69 @@ def make_said(files: LearnFiles, name: str, missing: Sequence[int], device: str)
         "skipped": {**scene.frames.skipped.counts, **fused.skipped},
         "silent": fused.silent,
     }
-    for number, source in zip(missing, sources, strict=True):
+    for number, source in zip(asked, sources, strict=True):
         features = fused.features[source.name]
         features = replace(features, settings={**features.settings, "frames": facts})
         features.save(files.said(number, name))
 
 
-def _source(choice: TeacherChoice, recipe: Recipe, cache: FrameCache, device: str) -> FrameSource:
-    """A teacher of the registry as fusion asks it; teachers of masks through text."""
+def _take_over(files: LearnFiles, number: int, name: str) -> None:
+    """Features that are there already, as those of a teacher of this run."""
+    choice = files.settings.teachers[number]
+    if not choice.weights:
+        raise SasError(
+            f"The teacher {choice.called} needs the folder of its features: weights = FOLDER."
+        )
+    with np.load(files.cloud(name), allow_pickle=False) as stored:
+        points = len(stored["points"])
+    found = PrecomputedPoints(Path(choice.weights), choice.called).features(name, points)
+    replace(found, teacher=choice.called, scene=name).save(files.said(number, name))
+
+
+def teacher_of(files: LearnFiles, number: int, cache: FrameCache, device: str) -> PixelTeacher:
+    """A teacher of the configuration: one of pixels as it is, one of masks as an `AlignedTeacher`.
+
+    Raises:
+        SasError: something that it needs is missing, or its features lie in another space than that
+            of the recipe's words.
+    """
+    choice, recipe = files.settings.teachers[number], files.recipe
     loaded = _loaded(choice, device)
-    teacher: PixelTeacher
     space = recipe.vocabulary.text_encoder
     if isinstance(loaded, PixelTeacher):
-        teacher = loaded
-        if teacher.text_encoder != space:
+        if loaded.text_encoder != space:
             raise SasError(
                 f"The features of the teacher {choice.called} lie in the space of "
-                f"{teacher.text_encoder}, the recipe's words in that of {space}; choose another "
+                f"{loaded.text_encoder}, the recipe's words in that of {space}; choose another "
                 'recipe, or change it: changes = ["vocabulary.text_encoder=..."].'
             )
-    else:
-        teacher = AlignedTeacher(loaded, load_encoder(space), choice.sentences, cache=cache)
+        return loaded
+    grammar = load_grammar(choice.grammar)
+    return AlignedTeacher(loaded, text_encoder(files), choice.sentences, grammar, cache=cache)
+
+
+def _source(files: LearnFiles, number: int, cache: FrameCache, device: str) -> FrameSource:
+    """A teacher as fusion asks it."""
+    teacher = teacher_of(files, number, cache, device)
     # Masks are small and kept as such; what is painted from them is quick to make again.
-    return teacher_source(teacher, choice.called, cache if teacher is loaded else None)
+    kept = cache if files.settings.keep_pixels and not isinstance(teacher, AlignedTeacher) else None
+    return teacher_source(teacher, files.settings.teachers[number].called, kept)
 
 
 @lru_cache(maxsize=8)
 def _loaded(choice: TeacherChoice, device: str) -> Teacher:
     """The teacher; loaded once a process, since weights may take minutes to read."""
-    return load_teacher(choice.name, choice.options(device))
+    teacher = load_teacher(choice.name, choice.options(device))
+    weights = Path(choice.captioner_weights) if choice.captioner_weights else None
+    captioner = load_captioner(choice.captioner, weights, choice.captioner_program, device)
+    if captioner is None:
+        return teacher
+    if isinstance(teacher, PixelTeacher):
+        raise SasError(
+            f"The teacher {choice.called} gives features already; a captioner is for teachers of "
+            "masks."
+        )
+    return CaptionedTeacher(teacher, captioner)
 
 
 def make_features(files: LearnFiles, name: str) -> None:
@@ -129,20 +169,29 @@ def make_features(files: LearnFiles, name: str) -> None:
         PointFeatures.load(files.said(number, name))
         for number in range(len(files.settings.teachers))
     ]
-    fused = said[0]
-    if len(said) > 1:
-        choice = files.settings.fusion
-        recipe = files.recipe
-        words = words_of(recipe.vocabulary.labels, recipe.vocabulary.prompt)
-        fused = fuse_teachers(
-            said,
-            embed(words, _encoder(recipe), None),
-            words.names,
-            CapabilityTable.load(Path(choice.table)) if choice.table else None,
-            FusionSettings(rule=choice.rule, tau=choice.tau),
-        )
-    fused.save(files.feature_file(name))
+    fused_of(files, said).save(files.feature_file(name))
 
 
-def _encoder(recipe: Recipe) -> TextEncoder:
-    return load_encoder(recipe.vocabulary.text_encoder)
+def fused_of(files: LearnFiles, said: Sequence[PointFeatures]) -> PointFeatures:
+    """Features of all teachers, in their order, as one; of one teacher its own."""
+    if len(said) == 1:
+        return said[0]
+    choice, vocabulary = files.settings.fusion, files.recipe.vocabulary
+    words = words_of(vocabulary.labels, vocabulary.prompt)
+    return fuse_teachers(
+        said,
+        embed(words, text_encoder(files), None),
+        words.names,
+        CapabilityTable.load(Path(choice.table)) if choice.table else None,
+        FusionSettings(rule=choice.rule, tau=choice.tau, certainty=choice.certainty),
+    )
+
+
+def text_encoder(files: LearnFiles) -> TextEncoder:
+    """The recipe's; loaded once a process. Raises `SasError` where its weights are missing."""
+    return _encoder(files.recipe.vocabulary.text_encoder, files.settings.text_weights)
+
+
+@lru_cache(maxsize=2)
+def _encoder(name: str, weights: str) -> TextEncoder:
+    return load_encoder(name, weights=Path(weights) if weights else None)

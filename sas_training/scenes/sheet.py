@@ -52,10 +52,10 @@ def panels_of(
         except SasError:
             continue
         rows, columns = frame.image.shape[:2]
-        panels.append(Panel(f"frame {frame.name}, {columns} x {rows}", _framed(frame.image, size)))
+        panels.append(Panel(f"frame {frame.name}, {columns} x {rows}", framed(frame.image, size)))
         if frame.depth is not None:
             known = 100 * float((frame.depth > 0).mean())
-            picture = _framed(depth_colors(frame.depth), size)
+            picture = framed(depth_colors(frame.depth), size)
             panels.append(Panel(f"its depth, known for {known:.0f} %", picture))
         break
     up = scene.up if up is None else up
@@ -90,7 +90,7 @@ def draw_panels(rows: Sequence[Sequence[Panel]], size: tuple[int, int]) -> Pictu
     return np.asarray(np.clip(np.round(sheet), 0, 255).astype(np.uint8))
 
 
-def _framed(image: Picture, size: tuple[int, int]) -> Picture:
+def framed(image: Picture, size: tuple[int, int]) -> Picture:
     """An image of any shape in the middle of a picture of `size`, as large as fits."""
     width, height = size
     rows, columns = image.shape[:2]

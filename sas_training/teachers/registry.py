@@ -120,6 +120,14 @@ _ENTRIES = (
         loader="sas_training.teachers.universal:load",
     ),
     TeacherEntry(
+        name="clipseg",
+        gives="masks",
+        summary="CLIPSeg of transformers: marks the words that it is asked for",
+        needs="--words, and a model's folder: --weights DIR, or --model ID of one in the cache",
+        licence="code: Apache-2.0 (transformers); weights: each model's own",
+        loader="sas_training.teachers.clipseg:load",
+    ),
+    TeacherEntry(
         name="precomputed",
         gives="points",
         summary="features of points that OpenScene and SAS have published, as files of ours",

@@ -136,3 +136,39 @@ def save_captioner(folder: Path, name: str) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(about))
     processor = {"processor_class": "Florence2Processor"}
     (folder / "processor_config.json").write_text(json.dumps(processor))
+
+
+def save_clipseg(folder: Path) -> None:
+    """CLIPSeg of 32 x 32 pixels."""
+    import torch
+    import transformers as tf
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    torch.manual_seed(0)
+    # As in CLIP, the end of a phrase has the highest number: it is what the phrase is read from.
+    words = [*dict.fromkeys(["<pad>", "<s>", "<unk>", *_WORDS.split()]), "</s>"]
+    last = len(words) - 1
+    rule = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    rule.pre_tokenizer = pre_tokenizers.Whitespace()
+    rule.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", last)]
+    )
+    ends = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    folder.mkdir(parents=True, exist_ok=True)
+    tf.PreTrainedTokenizerFast(tokenizer_object=rule, model_max_length=32, **ends).save_pretrained(
+        folder
+    )
+    small = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**small, "num_hidden_layers": 1, "vocab_size": len(words), "bos_token_id": 1,
+            "eos_token_id": last, "pad_token_id": 0, "max_position_embeddings": 32}  # fmt: skip
+    vision = {**small, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
+    config = tf.CLIPSegConfig(
+        text_config=text, vision_config=vision, projection_dim=8, extract_layers=[0, 2],
+        reduce_dim=8, decoder_num_attention_heads=2, decoder_intermediate_size=16,
+    )  # fmt: skip
+    network = tf.CLIPSegForImageSegmentation(config)
+    for one in network.parameters():  # as drawn, all phrases get the same answer
+        one.data.add_(0.3 * torch.randn_like(one))
+    network.save_pretrained(folder)
+    about = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(about))
