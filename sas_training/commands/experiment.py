@@ -1,4 +1,4 @@
-"""`sas experiment ablation`: what every step of the method adds, in the procedural world."""
+"""`sas experiment ablation|capability`: what every step adds, in the procedural world."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from sas_ros.commands import whole_number
+from sas_training.commands import experiment_capability
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +36,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     ablation.add_argument("--workers", type=whole_number(1), default=2, help="processes (2)")
     ablation.add_argument("--json", action="store_true", help="print the result as JSON")
+    ablation.set_defaults(act=_ablation)
+    experiment_capability.add_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _ablation(arguments: argparse.Namespace) -> int:
     import sys
 
     from sas_training.experiment.files import Files

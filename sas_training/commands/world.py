@@ -1,4 +1,4 @@
-"""`sas world make|show|compare`: procedural rooms as labelled scans, looked at and measured."""
+"""`sas world make|show|compare|train-priors`: rooms, looked at, measured and learned from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from sas_ros.commands import whole_number
+from sas_training.commands import world_priors
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--lidar", type=whole_number(0), default=0, help="LiDAR scans of each room (0)"
     )
+    make.add_argument("--mesh", action="store_true", help="a mesh of each room (needs Open3D)")
     make.set_defaults(act=_make)
     show = actions.add_parser("show", help="draw a contact sheet of rooms in class colours")
     show.add_argument(
@@ -56,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
     compare.set_defaults(act=_compare)
+    world_priors.add_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +77,7 @@ def _make(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         lidar=arguments.lidar,
         blur=arguments.motion_blur,
+        mesh=arguments.mesh,
     )
     return 0
 

@@ -240,7 +240,7 @@ def _find(scale_or_path: str) -> Path:
     path = Path(scale_or_path)
     if path.suffix == ".toml":
         return path
-    for folder in _folders():
+    for folder in config_folders():
         candidate = folder / f"{scale_or_path}.toml"
         if candidate.is_file():
             return candidate
@@ -250,7 +250,8 @@ def _find(scale_or_path: str) -> Path:
     )
 
 
-def _folders() -> Iterator[Path]:
+def config_folders() -> Iterator[Path]:
+    """Where settings of experiments may lie: beside the code, or where it is installed."""
     yield Path(__file__).resolve().parents[2] / "config" / "experiment"
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     for prefix in [*prefixes, sys.prefix]:

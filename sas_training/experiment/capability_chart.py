@@ -1,0 +1,83 @@
+"""Scatter plots of measured against true capabilities, and of the difference of two teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sas_ros.pictures.drawing import draw_line, draw_text
+
+_SIDE, _LEFT, _TOP, _GAP, _BOTTOM = 360, 56, 60, 84, 50
+_INK, _GRID = (60, 60, 60), (215, 215, 215)
+_COLORS = ((196, 132, 60), (52, 110, 168), (92, 148, 92))
+
+
+def draw_agreement(
+    entries: Sequence[Mapping[str, Any]],
+    link: str,
+    teachers: Sequence[str],
+    pair: Sequence[str],
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB: left every teacher and class, right the difference of `pair`.
+
+    Args:
+        entries: of `per_class` in the result.
+        link: whose capabilities are shown against `true`.
+    """
+    width = _LEFT + 2 * _SIDE + _GAP + 24
+    image = np.full((_TOP + _SIDE + _BOTTOM, width, 3), 255.0, np.float32)
+    left = _Axes(image, _LEFT, 0.0, 1.0)
+    left.draw("true IoU in held-out rooms", "measured capability")
+    for number, name in enumerate(teachers):
+        color = _COLORS[number % len(_COLORS)]
+        draw_text(image, name, _LEFT + 110.0 * number, 24, 11.0, color)
+        for entry in entries:
+            left.dot(entry["true"][name], entry[link][name], color)
+    right = _Axes(image, _LEFT + _SIDE + _GAP, -1.0, 1.0)
+    first, second = pair
+    right.draw(f"true: {first} - {second}", "measured")
+    for entry in entries:
+        x, y = (entry[what][first] - entry[what][second] for what in ("true", link))
+        right.dot(x, y, _INK)
+        right.text(x, y, entry["class"])
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+
+
+class _Axes:
+    """A square of values from `low` to `high` both ways."""
+
+    def __init__(self, image: npt.NDArray[np.float32], at: float, low: float, high: float) -> None:
+        self._image, self._at, self._low, self._high = image, at, low, high
+
+    def _place(self, x: float, y: float) -> npt.NDArray[np.float64]:
+        size = self._high - self._low
+        across, up = (x - self._low) / size, (y - self._low) / size
+        return np.array([self._at + across * _SIDE, _TOP + (1 - up) * _SIDE])
+
+    def _line(self, start: tuple[float, float], end: tuple[float, float], color: Any) -> None:
+        draw_line(self._image, self._place(*start), self._place(*end), 1.0, color, 1.0)
+
+    def draw(self, below: str, above: str) -> None:
+        low, high = self._low, self._high
+        for tick in np.linspace(low, high, 5):
+            self._line((tick, low), (tick, high), _GRID)
+            self._line((low, tick), (high, tick), _GRID)
+            x, _ = self._place(tick, low)
+            _, y = self._place(low, tick)
+            draw_text(self._image, f"{tick:g}", float(x) - 8, _TOP + _SIDE + 14, 9.0, _INK)
+            draw_text(self._image, f"{tick:g}", self._at - 34, float(y), 9.0, _INK)
+        self._line((low, low), (high, high), _INK)
+        draw_text(self._image, below, self._at, _TOP + _SIDE + 34, 10.0, _INK)
+        draw_text(self._image, above, self._at, _TOP - 12, 10.0, _INK)
+
+    def dot(self, x: float, y: float, color: tuple[int, int, int]) -> None:
+        place = self._place(x, y)
+        beside = np.array([2.0, 0.0])
+        draw_line(self._image, place - beside, place + beside, 5.0, color, 1.0)
+
+    def text(self, x: float, y: float, words: str) -> None:
+        across, down = self._place(x, y)
+        draw_text(self._image, words, float(across) + 6, float(down) - 5, 8.0, _INK)

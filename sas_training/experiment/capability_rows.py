@@ -1,0 +1,105 @@
+"""The ablation's fusion of its pair of teachers, with capabilities from different sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sas_training.capability.table import CapabilityTable, Measurement
+from sas_training.evaluation.metrics import NO_PREDICTION
+from sas_training.experiment.capability import random_capability
+from sas_training.experiment.capability_files import VOCABULARY, WHOLE, CapabilityRun
+from sas_training.experiment.figures import Counts, RowCounts, room_counts
+from sas_training.experiment.files import load_predictions, save_predictions
+from sas_training.experiment.room_views import read_cloud, read_labels, read_views, room_name
+from sas_training.experiment.rows import SILENT, Fusing, classes_of, point_features
+from sas_training.experiment.settings import PAIR, TEACHERS
+from sas_training.experiment.words import Words
+from sas_training.fusion.projection import ProjectionSettings
+from sas_training.jobs import Job, Workers
+
+ROWS = ("2d/addition", "2d/diffusion", "2d/true-pictures", "2d/true-rooms", "2d/random-capability")
+"""No capability, the whole chain, the ablation's own table, the truth, chance."""
+STEPS = (
+    *((before, "2d/diffusion") for before in ROWS if before != "2d/diffusion"),
+    ("2d/addition", "2d/true-rooms"),
+)
+
+
+def tables_of(about: CapabilityRun, truth: Path) -> dict[str, Path]:
+    """The file of each row's table; `truth` is that of the true IoU."""
+    return {
+        "2d/diffusion": about.table(WHOLE),
+        "2d/true-pictures": about.ablation.capability(about.seed),
+        "2d/true-rooms": truth,
+    }
+
+
+def fuse_rooms(about: CapabilityRun, truth: Path, workers: Workers) -> dict[str, RowCounts]:
+    """The confusions of every row in the held-out rooms, repeated for each table by chance."""
+    tables = tables_of(about, truth)
+    rooms = range(about.ablation.rooms("held_out"))
+    paths = [about.rows(index, tuple(tables.values())) for index in rooms]
+    workers.do(
+        "fusions in held-out rooms",
+        [Job(path, _fuse, (about, index, tables, path)) for index, path in enumerate(paths)],
+    )
+    clouds = about.ablation.clouds("held_out")
+    counts: dict[str, list[list[Counts]]] = {name: [] for name in ROWS}
+    for chance in range(about.settings.chances):
+        for name in ROWS:
+            counts[name].append([])
+        for index, path in enumerate(paths):
+            said, true = load_predictions(path), read_labels(clouds, index)
+            for name in ROWS:
+                entry = f"{name}-{chance}" if name == "2d/random-capability" else name
+                counts[name][-1].append(room_counts(true, said[entry]))
+    # No point without a view has a prediction here: both figures are the same.
+    return {name: RowCounts(np.array(each), np.array(each)) for name, each in counts.items()}
+
+
+def completed(table: CapabilityTable) -> CapabilityTable:
+    """A table with all words: what could not be measured gives no teacher more than another."""
+    missing = [name for name in VOCABULARY if name not in table.classes]
+    if not missing:
+        return table
+    level = np.full((len(table.teachers), len(missing)), float(table.scores.mean()))
+    return CapabilityTable(
+        teachers=table.teachers,
+        classes=(*table.classes, *missing),
+        scores=np.concatenate([table.scores, level], axis=1),
+        pooled=None if table.pooled is None else np.concatenate([table.pooled, level], axis=1),
+        made=Measurement(notes={**table.made.notes, "not measured": missing}),
+    )
+
+
+def _fuse(about: CapabilityRun, index: int, tables: dict[str, Path], path: Path) -> None:
+    settings, clouds = about.ablation.settings, about.ablation.clouds("held_out")
+    words = Words.load(about.ablation.words)
+    loaded = {name: completed(CapabilityTable.load(where)) for name, where in tables.items()}
+    fusing = Fusing(
+        words,
+        loaded["2d/true-pictures"],
+        ProjectionSettings(settings.boundary, settings.occlusion),
+        settings.tau,
+        settings.capability.measure,
+        about.seed,
+    )
+    views = read_views(about.ablation.world("held_out"), index, about.ablation.frames("held_out"))
+    points, _ = read_cloud(clouds, index)
+    teachers = about.teachers(words)
+    features = point_features(points, views, teachers, fusing, room_name(index))
+    found = {"2d/addition": fusing.fused(features, PAIR, "addition")}
+    for name, table in loaded.items():
+        found[name] = fusing.fused(features, PAIR, "capability", table)
+    for chance in range(about.settings.chances):
+        table = random_capability(loaded["2d/true-pictures"], 1000 * about.seed + chance)
+        name = f"2d/random-capability-{chance}"
+        found[name] = fusing.fused(features, PAIR, "capability", table)
+    shown = np.logical_or.reduce([features[name].mask for name in TEACHERS])
+    said = {}
+    for name, fused in found.items():
+        classes = classes_of(fused, words)
+        said[name] = np.where(shown & (classes == NO_PREDICTION), SILENT, classes)
+    save_predictions(path, said)

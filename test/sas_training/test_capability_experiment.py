@@ -1,0 +1,347 @@
+"""Capabilities against the truth: the figures, the file, and the whole of it, interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sas_ros.errors import SasError
+from sas_ros.language.available import MINILM, encoder_available
+from sas_training.capability.table import CapabilityTable
+from sas_training.cli import main
+from sas_training.experiment import capability_links, pipeline
+from sas_training.experiment.agreement import agreement, sign_agreement, spearman
+from sas_training.experiment.capability_chart import draw_agreement
+from sas_training.experiment.capability_files import LINKS, VOCABULARY, CapabilityRun
+from sas_training.experiment.capability_result import HEADLINES, read_result
+from sas_training.experiment.capability_rows import ROWS, completed
+from sas_training.experiment.capability_settings import load_capability_settings
+from sas_training.experiment.capability_stages import everything
+from sas_training.experiment.files import Files
+from sas_training.experiment.network import SmallNetwork
+from sas_training.experiment.settings import SCALES, TEACHERS, load_settings
+from sas_training.experiment.teachers import TeacherFacts, save_teacher
+from sas_training.jobs import Job, Workers
+from sas_training.priors import autoencoder as coding
+from sas_training.priors.denoiser import new_denoiser
+from sas_training.priors.saving import PIPELINE, SEGMENTER, save_pipeline, save_segmenter
+from sas_training.priors.segmenter import new_segmenter
+from sas_training.priors.settings import load_priors_settings
+from sas_training.priors.text import text_parts
+
+
+# ---------------------------------------------------------------------------------------- figures
+def _rank(values: Sequence[float]) -> list[float]:
+    """Mean rank of equal values, by counting."""
+    return [
+        sum(other < one for other in values) + (sum(other == one for other in values) + 1) / 2
+        for one in values
+    ]
+
+
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    a, b = _rank(first), _rank(second)
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    both = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
+    size = sum((x - mean_a) ** 2 for x in a) * sum((y - mean_b) ** 2 for y in b)
+    return both / size**0.5 if size else 0.0
+
+
+_LISTS = st.integers(3, 12).flatmap(
+    lambda n: st.tuples(
+        *[st.lists(st.sampled_from([0, 0.1, 0.2, 0.7]), min_size=n, max_size=n)] * 2
+    )
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(_LISTS)
+def test_rank_correlation_is_the_definition(pair: tuple[list[float], list[float]]) -> None:
+    first, second = (np.array(one) for one in pair)
+    assert float(spearman(first, second)) == pytest.approx(_spearman(*pair), abs=1e-12)
+
+
+def test_rank_correlation_is_that_of_scipy_on_every_row() -> None:
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 5, 20)).round(1)
+    expected = [spearmanr(a, b).statistic for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(spearman(first, second), expected, atol=1e-12)
+
+
+def test_signs_are_counted_where_teachers_truly_differ() -> None:
+    true = np.array([0.2, -0.1, 0.0, 0.3, -0.4])
+    measured = np.array([0.1, 0.1, 0.9, 0.0, -0.1])
+    assert float(sign_agreement(measured, true)) == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert float(sign_agreement(measured, np.zeros(5))) == 0
+
+
+def test_figures_of_perfect_and_of_reversed_capabilities() -> None:
+    rng = np.random.default_rng(4)
+    true = rng.random((3, 15))
+    best = agreement(TEACHERS, 0.5 * true + 0.1, true, 1)
+    assert best["n"] == 15
+    for name in HEADLINES:
+        assert best[name] == pytest.approx({"value": 1.0, "low": 1.0, "high": 1.0})
+    worst = agreement(TEACHERS, 1 - true, true, 1)
+    assert worst["spearman"]["value"] == worst["spearman_difference"]["value"] == pytest.approx(-1)
+    assert worst["sign_agreement"]["value"] == 0
+    measured = true + rng.normal(0, 0.3, true.shape)
+    noisy = agreement(TEACHERS, measured, true, 1)
+    assert noisy == agreement(TEACHERS, measured, true, 1) != agreement(TEACHERS, measured, true, 2)
+    for name in HEADLINES:
+        assert noisy[name]["low"] < noisy[name]["value"] < noisy[name]["high"]
+    assert set(noisy["pairs"]) == {
+        "surfaces - objects", "surfaces - distant", "objects - distant",
+    }  # fmt: skip
+    means = [one["value"] for one in noisy["teachers"].values()]
+    assert noisy["spearman"]["value"] == pytest.approx(np.mean(means))
+
+
+def test_a_table_is_completed_without_preferring_anybody() -> None:
+    table = CapabilityTable(("a", "b"), ("bed", "chair"), np.array([[0.2, 0.4], [0.6, 0.8]]))
+    whole = completed(table)
+    assert set(whole.classes) == set(VOCABULARY)
+    values = whole.aligned(("a", "b"), ("bed", "wall"))
+    np.testing.assert_allclose(values, [[0.2, 0.5], [0.6, 0.5]])
+    assert completed(whole) is whole
+
+
+# --------------------------------------------------------------------------------------- settings
+@pytest.mark.parametrize("scale", SCALES)
+def test_settings_of_every_scale_are_read(scale: str) -> None:
+    found = load_capability_settings(scale)
+    assert found.scale == found.ablation == scale
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("imags = 1", "no key 'imags'"),
+        ("images = 0", "images must be 1 or more"),
+        ("noise = [1.0]", "shares of noise"),
+        ("noise = []", "shares of noise"),
+    ],
+)
+def test_mistakes_in_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(SasError, match=message):
+        load_capability_settings(str(path))
+    with pytest.raises(SasError, match="tiny, small, full"):
+        load_capability_settings("huge")
+
+
+# ------------------------------------------------------------------------------- from end to end
+class _Killed(Exception):
+    pass
+
+
+class _Interrupted(Workers):
+    """Stops in every stage once, after its first job."""
+
+    def __init__(self) -> None:
+        super().__init__(1, lambda text: None)
+        self.stopped: list[str] = []
+
+    def do(self, title: str, jobs: Sequence[Job]) -> None:
+        missing = [job for job in jobs if not job.target.exists()]
+        if missing and title not in self.stopped:
+            missing[0].run()
+            self.stopped.append(title)
+            raise _Killed
+        super().do(title, jobs)
+
+
+_ABLATION = """
+teachers_once = true
+[rooms]
+teaching = 1
+students = 1
+held_out = 2
+frames = 2
+points = 1500
+[student.vocabulary]
+text_encoder = "minilm-l6-v2"
+"""
+
+
+def _ablation(folder: Path) -> Files:
+    """What the experiment needs of an ablation, with teachers that have learned nothing."""
+    config = folder / "ablation.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(_ABLATION)
+    of = load_settings(str(config))
+    files = Files(folder, of, of.development)
+    from sas_training.scenes.procedural.dataset import write_dataset
+
+    write_dataset(files.world("held_out"), 2, files.world_seed("held_out"), 1, 2)
+    for index in range(2):
+        pipeline._cloud(files, "held_out", index)
+    pipeline._words(files)
+    torch.manual_seed(1)
+    for name in TEACHERS:
+        kind = "masks" if name == "objects" else "pixels"
+        said = tuple(VOCABULARY)
+        outputs = 384 if kind == "pixels" else len(said)
+        facts = TeacherFacts(name, kind, said, MINILM, 8, 1, outputs)
+        save_teacher(files.teacher(name, 1), SmallNetwork(8, outputs).eval(), facts)
+    scores = np.random.default_rng(1).random((3, len(VOCABULARY)))
+    CapabilityTable(TEACHERS, VOCABULARY, scores, pooled=scores).save(files.capability(1))
+    return files
+
+
+def _priors(folder: Path) -> Path:
+    """Untrained priors of two classes."""
+    about = load_priors_settings("tiny")
+    coder = coding.new_autoencoder(about.autoencoder, 32, 1)
+    denoiser = new_denoiser(about.denoiser, 4, 16, 384, 2)
+    save_pipeline(folder / PIPELINE, coder, denoiser, text_parts(1, 24), about)
+    save_segmenter(folder / SEGMENTER, new_segmenter(about.segmenter, 3), about)
+    report = {
+        "kind": "sas_priors",
+        "format_version": 1,
+        "weights": ["random"],
+        "training": {},
+        "settings": about.to_dict(),
+    }
+    (folder / "priors.json").write_text(json.dumps(report))
+    return folder
+
+
+def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("scipy", "numba", "tqdm", "diffusers", "transformers"):
+        pytest.importorskip(package)
+    why_not = encoder_available(MINILM)
+    if why_not is not None:
+        pytest.skip(why_not)
+    files, priors = _ablation(tmp_path / "ablation"), _priors(tmp_path / "priors")
+    config = tmp_path / "own.toml"
+    tiny = Path("config/experiment/capability-tiny.toml")
+    text = (Path(__file__).parents[2] / tiny).read_text()
+    config.write_text(text.replace('"tiny"\nimages', f'"{files.run}/ablation.toml"\nimages'))
+    about = CapabilityRun(tmp_path / "run", load_capability_settings(str(config)), files, priors)
+    workers = _Interrupted()
+    for _ in range(12):
+        try:
+            everything(about, "development", workers)
+            break
+        except _Killed:
+            continue
+    assert workers.stopped == [
+        "teachers in held-out frames",
+        "true pictures",
+        "their attention",
+        *(f"capabilities: {what}" for what in LINKS.values()),
+        "fusions in held-out rooms",
+    ]
+    capsys.readouterr()
+    out = tmp_path / "result"
+    line = ["experiment", "capability", "--scale", str(config), "--run", str(about.run)]
+    line += ["--ablation", str(files.run), "--priors", str(priors), "-o", str(out)]
+    assert main([*line, "--workers", "1", "--json"]) == 0
+    printed, said = capsys.readouterr()
+    assert "to make" not in said
+    result = json.loads(printed)
+    assert result == read_result(out / "capability.json")
+    assert result["n"] == 2
+    assert [one["class"] for one in result["per_class"]] == ["bed", "chair"]
+    assert list(result["links"]) == list(LINKS)
+    assert [row["name"] for row in result["rows"]] == list(ROWS)
+    assert (out / "capability.png").stat().st_size > 1000
+    page = (out / "capability.md").read_text()
+    assert "| generated images, attention, SAM | 2 |" in page
+    assert "| 2d/diffusion |" in page
+
+    files.teacher("objects", 1).unlink()
+    with pytest.raises(SasError, match="sas experiment ablation"):
+        everything(about, "development", workers)
+
+
+def _valid() -> dict[str, Any]:
+    figure = {"value": 0.5, "low": 0.1, "high": 0.9}
+    return {
+        "kind": "sas_capability_experiment",
+        "format_version": 1,
+        **dict.fromkeys(HEADLINES, figure),
+        "n": 1,
+        "per_class": [{"class": "bed"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "table"}, "no result of"),
+        ({"format_version": 2}, "the format 2"),
+        ({"spearman": 0.5}, "spearman is no value"),
+        ({"spearman": {"value": 2.0, "low": 0, "high": 2.0}}, "spearman is no value"),
+        ({"sign_agreement": {"value": 0.1, "low": -0.5, "high": 0.5}}, "sign_agreement is no"),
+        ({"spearman_difference": {"value": 0, "low": 0.5, "high": 0.1}}, "difference is no value"),
+        ({"n": 2}, "not the number of classes"),
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "capability.json"
+    path.write_text(json.dumps(_valid()))
+    assert read_result(path)["n"] == 1
+    path.write_text(json.dumps({**_valid(), **change}))
+    with pytest.raises(SasError, match=message):
+        read_result(path)
+    path.write_text("{")
+    with pytest.raises(SasError, match="no readable JSON"):
+        read_result(path)
+    with pytest.raises(SasError, match="no result at"):
+        read_result(tmp_path / "other.json")
+
+
+def test_the_chart_shows_every_class() -> None:
+    rng = np.random.default_rng(2)
+
+    def values() -> dict[str, float]:
+        return dict(zip(TEACHERS, rng.random(3).tolist(), strict=True))
+
+    entries = [{"class": name, "true": values(), "generated": values()} for name in VOCABULARY]
+    few = draw_agreement(entries[:2], "generated", TEACHERS, TEACHERS[:2])
+    many = draw_agreement(entries, "generated", TEACHERS, TEACHERS[:2])
+    ink = [np.count_nonzero((one < 250).any(axis=2)) for one in (few, many)]
+    assert many.shape == few.shape
+    assert ink[1] > ink[0] > 1000
+
+
+def test_attention_of_given_images_is_a_map_of_each(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    if encoder_available(MINILM) is not None:
+        pytest.skip("needs the offline text encoder")
+    from sas_training.capability.pipelines import load_pipeline
+
+    model = load_pipeline(_priors(tmp_path / "priors") / PIPELINE, device="cpu")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+    def maps(seed: int, noise: tuple[float, ...] = (0.2, 0.6)) -> npt.NDArray[np.float32]:
+        return capability_links.attention_of(
+            model, images, "a good photo of {}", "bed", noise, "paper", (seed,)
+        )
+
+    first = maps(1)
+    assert first.shape == (2, 32, 32)
+    assert first.min() == 0
+    assert first.max() == 1
+    np.testing.assert_array_equal(first, maps(1))
+    assert (first != maps(2)).any()
+    assert (first != maps(1, (0.2,))).any()
+    assert not any(
+        "_Beside" in type(one).__name__ for one in model.pipe.unet.attn_processors.values()
+    )
