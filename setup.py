@@ -45,8 +45,17 @@ TRAINING = [
 ]
 TENSORBOARD = ["tensorboard>=2.10"]
 TEACHERS = ["pillow>=9.1", "tqdm>=4.60", "transformers>=4.56"]
+CAPABILITY = [
+    "diffusers>=0.42",
+    "pillow>=9.1",
+    "scipy>=1.10",
+    "segment-anything>=1.0",
+    "tqdm>=4.60",
+    "transformers>=4.56",
+]
 TEST = [
     "colcon-common-extensions>=0.3",
+    "diffusers>=0.42",
     "hypothesis>=6.80",
     "mypy>=1.10",
     "pillow>=9",
@@ -79,6 +88,7 @@ setup(
         "training": TRAINING,
         "tensorboard": TENSORBOARD,
         "teachers": TEACHERS,
+        "capability": CAPABILITY,
         "test": TEST,
     },
     zip_safe=False,

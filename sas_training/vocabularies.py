@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.errors import SasError
+from sas_ros.files import UNREADABLE
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.language.prompts import apply_prompt, text_key
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
@@ -134,10 +133,7 @@ def _read_npz(path: Path) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             names, rows = file["names"], file["embeddings"]
-    except (
-        *(OSError, KeyError, ValueError, TypeError, EOFError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except UNREADABLE as error:
         raise SasError(
             f"{path} is no embeddings file: it must be an .npz with the arrays names (K,) text and "
             f"embeddings (K, C) ({error})."
@@ -154,7 +150,7 @@ def _read_safetensors(path: Path) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
         with safe_open(path, framework="pt") as file:
             names = json.loads((file.metadata() or {}).get("names", "null"))
             rows = file.get_tensor("embeddings").float().numpy()
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise SasError(
             f"{path} is no embeddings file: it must hold the tensor embeddings (K, C) and the "
             f"metadata entry names, a JSON list ({error})."

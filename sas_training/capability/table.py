@@ -256,7 +256,8 @@ def _from_json(content: dict[str, Any]) -> CapabilityTable:
         ),
         pooled=tables.get("pooled"),
         intervals=tables.get("intervals"),
-        level=float(_entry(content, "level", (int, float))),
+        # However many digits there are: out of range is said further on.
+        level=float(max(min(_entry(content, "level", (int, float)), 2.0), -2.0)),
     )
 
 

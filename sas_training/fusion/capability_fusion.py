@@ -21,7 +21,8 @@ Where paper and released code differ, rule `capability` is the paper and `releas
   rows when they differ. Every rule here takes the union of the masks and fuses those that have seen
   the point; what one alone has seen is its feature;
 - all relative confidences 0 / 0: NaN in the code, equal weights here;
-- scores of the table: mean IoU - pooled IoU; choose with `measure`;
+- scores of the table: mean IoU - pooled IoU; choose with `measure`. Neither asks how well they are
+  known: `certainty` reads the table by its intervals instead (`sas_training.capability.certainty`);
 - precision: the code multiplies float16; here it is float32, and ties take the first class.
 
 Two baselines of the paper: `addition`, the plain sum, and `linear`, a sum weighted by a_m = max
@@ -39,6 +40,7 @@ import numpy.typing as npt
 import torch
 
 from sas_ros.errors import SasError
+from sas_training.capability.certainty import CERTAINTIES, cautious
 from sas_training.capability.table import CapabilityTable
 from sas_training.fusion.features import PointFeatures
 
@@ -58,6 +60,9 @@ class FusionSettings:
         other: the word that rule `released` treats apart; also the one that a capability table need
             not have, its capability then being 0.
         measure: which scores of the table, `macro` (paper) or `micro` (released).
+        certainty: how scores are read, one of `CERTAINTIES`: `mean` (paper), the `lower` ends of
+            their intervals, or `separate`, so that teachers differ only where intervals do. The
+            intervals are those of `macro`.
         chunk: points at a time.
     """
 
@@ -66,6 +71,7 @@ class FusionSettings:
     normalise: bool | None = None
     other: str = "other"
     measure: str = "macro"
+    certainty: str = "mean"
     chunk: int = 65_536
 
     def __post_init__(self) -> None:
@@ -73,6 +79,13 @@ class FusionSettings:
             raise SasError(f"{self.rule!r} is no fusion rule; known are {', '.join(RULES)}.")
         if not 0 < self.tau < float("inf"):
             raise SasError(f"The temperature of the fusion must be above 0, not {self.tau:g}.")
+        if self.certainty not in CERTAINTIES:
+            raise SasError(
+                f"{self.certainty!r} is no reading of capabilities; known are "
+                f"{', '.join(CERTAINTIES)}."
+            )
+        if self.certainty != "mean" and self.measure != "macro":
+            raise SasError("The intervals of a capability table are those of its macro scores.")
         if self.chunk < 1:
             raise SasError("A chunk needs at least one point.")
 
@@ -254,5 +267,6 @@ def _scores(
     known = [name for name in names if name != settings.other or name in table.classes]
     scores = np.zeros((len(own), len(names)))
     columns = [names.index(name) for name in known]
-    scores[:, columns] = table.aligned(own, known, measure=settings.measure)
+    read = cautious(table, settings.certainty)
+    scores[:, columns] = read.aligned(own, known, measure=settings.measure)
     return scores
