@@ -26,6 +26,11 @@ TRAINING_VERBS: dict[str, tuple[str, str]] = {
         "make a bundle of a published OpenScene or SAS student",
     ),
     "teach": ("sas_training.commands.teach", "ask a 2D teacher about images"),
+    "capability": (
+        "sas_training.commands.capability",
+        "measure how well 2D teachers know classes, without annotated images",
+    ),
+    "fuse": ("sas_training.commands.fuse", "what 2D teachers say about images and points, fused"),
     "align-captions": (
         "sas_training.commands.align_captions",
         "what the rules of alignment through text make of captions",

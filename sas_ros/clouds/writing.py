@@ -223,7 +223,8 @@ def _xyzrgb_records(
     records = np.frombuffer(data, dtype)
     source = points.astype(np.float64) + cloud.origin if cloud.origin.any() else points
     floats = np.frombuffer(data, "<f4").reshape(len(points), step // 4)
-    floats[:, :3] = source
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes Inf, as when it was read
+        floats[:, :3] = source
     if rgb is None:
         rgb = cloud.colors if len(points) == len(cloud.points) else None
     if rgb is not None and np.shape(rgb) != (len(points), 3):

@@ -89,6 +89,8 @@ class Calibration:
             value = metadata.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise SasError(f'The calibration needs a number as its entry "{name}".')
+            if not abs(value) < 1e9:  # NaN, Infinity, or more digits than a float can hold
+                raise SasError(f'The calibration needs a finite number as its entry "{name}".')
             values[name] = float(value)
         elements = int(values.pop("min_elements"))
         words = metadata.get("word_elements", {})

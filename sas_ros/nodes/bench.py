@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from sas_ros.errors import SasError
-from sas_ros.nodes.private_graph import use_private_graph
+from sas_ros.nodes.measured import START_SECONDS, MeasuredNode, percentiles, wait
 from sas_ros.nodes.transport import use_large_cloud_profile
 from sas_ros.observation import Cloud
 
-START_SECONDS = 120.0
 ANSWER_SECONDS = 60.0
 
 
@@ -44,30 +35,14 @@ def bench_node(
     Raises:
         SasError: the node did not come up or did not answer.
     """
-    use_private_graph(os.environ)
-    command = [sys.executable, "-m", "sas_ros.nodes.perception_node", "--ros-args"]
-    command += ["-r", "__ns:=/sas", "-p", f"student:={student}", "-p", f"up:='{up}'"]
-    command += ["-p", f"memory_budget:={memory_budget}"]
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            return _Bench(cloud, process).measure(rounds, queries)
-        except SasError as error:
-            tail = Path(log.name).read_text(errors="replace").splitlines()[-10:]
-            raise SasError(f"{error} Its log ends: " + "\n".join(tail)) from error
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    use_large_cloud_profile()  # before rclpy loads the middleware
+    parameters = {"student": student, "up": up, "memory_budget": memory_budget}
+    with MeasuredNode(parameters) as node:
+        return _Bench(cloud, node).measure(rounds, queries)
 
 
 class _Bench:
-    def __init__(self, cloud: Cloud, process: subprocess.Popen[bytes]) -> None:
-        use_large_cloud_profile()  # before rclpy loads the middleware
+    def __init__(self, cloud: Cloud, node: MeasuredNode) -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.node import Node
@@ -78,7 +53,7 @@ class _Bench:
         from sas_ros.clouds import write_cloud
 
         rclpy.init()
-        self._rclpy, self._query, self._process = rclpy, Query, process
+        self._rclpy, self._query, self._measured = rclpy, Query, node
         self._node = Node("bench", namespace="sas")
         profile = QoSProfile(depth=1)
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
@@ -100,14 +75,14 @@ class _Bench:
             words = [f"thing number {number} of the bench" for number in range(queries)]
             new = [self._ask(word, busy=True) for word in words]
             return {
-                **_percentiles("cloud_to_labels", clouds),
-                **_percentiles("query_known", known),
-                **_percentiles("query_new", new),
+                **percentiles("cloud_to_labels", clouds, 50, 95),
+                **percentiles("query_known", known, 50, 95),
+                **percentiles("query_new", new, 50, 95),
                 "forward_s": stages["network"] / 1e3,
                 "total_s": stages["total"] / 1e3,
                 "added_ratio": stages["total"] / stages["network"] - 1.0,
                 "stages_ms": stages,
-                "rss_mb": round(_resident_bytes(self._process.pid) / 2**20),
+                "rss_mb": round(self._measured.resident_megabytes()),
                 "points": int(self._message.width * self._message.height),
             }
         finally:
@@ -156,23 +131,5 @@ class _Bench:
         return (time.perf_counter() - started) * 1e3
 
     def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if self._process.poll() is not None:
-                raise SasError(f"The node ended with code {self._process.returncode}.")
-            if time.monotonic() > deadline:
-                raise SasError(f"The node did not answer within {seconds:g} s.")
-            self._rclpy.spin_once(self._node, timeout_sec=0.05)
-
-
-def _percentiles(name: str, milliseconds: Sequence[float]) -> dict[str, float]:
-    return {
-        f"{name}_p50_ms": round(float(np.percentile(milliseconds, 50)), 1),
-        f"{name}_p95_ms": round(float(np.percentile(milliseconds, 95)), 1),
-    }
-
-
-def _resident_bytes(pid: int) -> int:
-    """Resident memory of a process (Linux)."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        spin = partial(self._rclpy.spin_once, self._node, timeout_sec=0.05)
+        wait(spin, condition, seconds, self._measured)

@@ -71,7 +71,8 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
         end = data.find(b"\n", place)
         if end < 0 or end - place > 65536 or (place == 0 and data[:end].strip() != b"ply"):
             raise SasError("it has no PLY header that ends in end_header.")
-        words = data[place:end].decode("latin-1").split()
+        line = data[place:end].decode("latin-1").strip()
+        words = line.split()
         place = end + 1
         if not words or words[0] in ("ply", "comment", "obj_info"):
             continue
@@ -88,7 +89,7 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
         elif words[0] == "property" and elements and len(words) == 3 and words[1] in _TYPES:
             elements[-1].properties.append((words[2], _TYPES[words[1]]))
         else:
-            raise SasError(f"its header has a line that is not understood: {' '.join(words)[:80]}")
+            raise SasError(f"its header has a line that is not understood: {line[:80]!r}.")
     if not encoding:
         raise SasError("its header names no format.")
     return encoding, elements, place

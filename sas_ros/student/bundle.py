@@ -101,8 +101,11 @@ class StudentBundle:
         """Build the network with its weights, in evaluation mode, on the CPU.
 
         Raises:
-            SasError: weights that do not fit the architecture; names the first difference.
+            SasError: weights that do not fit the architecture, or that are no finite numbers; names
+                the first of them.
         """
+        import torch
+
         from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 
         config = MinkUNetConfig.from_dict(self.architecture)
@@ -111,14 +114,30 @@ class StudentBundle:
                 f"The student {self.name!r} names {len(self.inputs)} inputs but its network takes "
                 f"{config.in_channels} channels."
             )
+        # A damaged description may ask for more memory than there is.
+        held = sum(value.numel() for value in self.weights.values())
+        if config.least_numbers > held:
+            raise SasError(
+                f"The weights of the student {self.name!r} do not fit its architecture, which "
+                f"needs more than {config.least_numbers} numbers; the file holds {held}."
+            )
         model = MinkUNet(config)
-        expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        own = model.state_dict()
+        expected = {key: tuple(value.shape) for key, value in own.items()}
         given = {key: tuple(value.shape) for key, value in self.weights.items()}
         for key in sorted(expected.keys() | given.keys()):
             if expected.get(key) != given.get(key):
                 raise SasError(
                     f"The weights of the student {self.name!r} do not fit its architecture: "
                     f"{key} is {given.get(key, 'missing')}, expected {expected.get(key, 'none')}."
+                )
+        for key, value in self.weights.items():
+            if own[key].is_floating_point() and not (
+                value.is_floating_point() and bool(torch.isfinite(value).all())
+            ):
+                raise SasError(
+                    f"The weights of the student {self.name!r} are damaged: {key} holds values "
+                    "that are no finite numbers."
                 )
         model.load_state_dict(dict(self.weights))
         return model.eval()
@@ -184,7 +203,7 @@ class StudentBundle:
 def _from_parts(path: Path, raw: str, tensors: dict[str, torch.Tensor]) -> StudentBundle:
     try:
         metadata = json.loads(raw)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SasError(f"The description inside {path} is not valid JSON ({error}).") from error
     if not isinstance(metadata, dict):
         raise SasError(f"The description inside {path} is not a JSON object.")
@@ -217,7 +236,8 @@ def _from_parts(path: Path, raw: str, tensors: dict[str, torch.Tensor]) -> Stude
         architecture=entry("architecture", dict),
         weights=weights,
         inputs=tuple(str(value) for value in entry("inputs", list)),
-        voxel_size=float(entry("voxel_size", (int, float))),
+        # However many digits there are: out of range is said further on.
+        voxel_size=float(max(min(entry("voxel_size", (int, float)), 1e9), -1e9)),
         text_encoder=entry("text_encoder", str),
         prompt=entry("prompt", str),
         vocabulary=Vocabulary.from_metadata(entry("vocabulary", dict), embeddings, phrases),

@@ -24,6 +24,8 @@ from sas_ros.sparse import (
     unit,
 )
 
+_MOST_BLOCKS = 64  # the deepest published MinkUNet has 23 in a stage
+
 
 @dataclass(frozen=True)
 class MinkUNetConfig:
@@ -41,6 +43,14 @@ class MinkUNetConfig:
         numbers = (self.in_channels, self.out_channels, self.stem, *self.planes, *self.layers)
         if min(numbers) < 1 or max(numbers) > 4096:
             raise SasError("MinkUNet widths and block counts must lie between 1 and 4096.")
+        if max(self.layers) > _MOST_BLOCKS:
+            raise SasError(f"A stage of a MinkUNet has at most {_MOST_BLOCKS} blocks.")
+
+    @property
+    def least_numbers(self) -> int:
+        """Weights that the network has at least: the second convolution of every block."""
+        pairs = zip(self.planes, self.layers, strict=True)
+        return sum(27 * width * width * blocks for width, blocks in pairs)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,7 +66,7 @@ class MinkUNetConfig:
                 planes=tuple(int(p) for p in values["planes"]),
                 layers=tuple(int(n) for n in values["layers"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, SasError):
                 raise
             raise SasError(f"The architecture of the student is incomplete: {error!r}.") from error

@@ -12,6 +12,7 @@ import numpy as np
 from sas_ros.commands import parse_up, whole_number
 from sas_ros.errors import SasError
 from sas_ros.observation import Cloud
+from sas_training.commands import bench_robot
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--train", action="store_true", help="student: forward and backward as well"
     )
     parser.add_argument(
-        "--elements", type=whole_number(1), default=150_000, help="query: features to search"
+        "--elements", type=whole_number(1), default=150_000, help="query, map: features to search"
     )
     parser.add_argument(
         "--queries", type=whole_number(1), default=40, help="node: questions of each kind"
@@ -40,7 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scan",
         type=Path,
-        help="node, precision: the cloud (default: a generated 640 x 480 frame)",
+        help="node, precision: the cloud (default: a generated 640 x 480 frame); load: the cloud, "
+        "z up (default: a generated room)",
     )
     parser.add_argument(
         "--up", default="0,-1,0", help="node, precision: up in the cloud's frame (0,-1,0)"
@@ -49,7 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--points",
         type=whole_number(100),
         default=307_200,
-        help="codec, voxels, superpoints, fusion: of the cloud",
+        help="codec, voxels, superpoints, fusion, map: of the cloud; soak, load: of a cloud at "
+        "most",
     )
     parser.add_argument(
         "--frames", type=whole_number(1), default=48, help="fusion: posed images (48)"
@@ -74,8 +77,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="node, sweep: memory for one pass of the network (default: half of what is free)",
     )
+    bench_robot.add_arguments(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, help="sweep: folder for sweep.json, sweep.csv and sweep.png"
+        "--unet", choices=("sd15", "tiny"), default="sd15", help="attention: size of the network"
+    )
+    parser.add_argument(
+        "--images", type=whole_number(1), default=1, help="attention: made at once (1)"
+    )
+    parser.add_argument(
+        "--device", default="cpu", choices=("cuda", "cpu"), help="attention: where (cpu)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="sweep, soak: folder for sweep.json, sweep.csv and sweep.png, soak.json and soak.csv",
     )
 
 
@@ -177,10 +193,24 @@ def _sweep(arguments: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _map(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.map import bench_map
+
+    return bench_map(_bundle(arguments), arguments.elements, arguments.points, arguments.rounds)
+
+
 def _world(arguments: argparse.Namespace) -> dict[str, Any]:
     from sas_training.bench.world import bench_world
 
     return bench_world(arguments.rounds)
+
+
+def _attention(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sas_training.bench.attention import bench_attention
+    from sas_training.teachers.registry import pick_device
+
+    device = pick_device(arguments.device)
+    return bench_attention(arguments.unet, arguments.images, arguments.rounds, device)
 
 
 _BENCHES = {
@@ -193,7 +223,11 @@ _BENCHES = {
     "superpoints": _superpoints,
     "fusion": _fusion,
     "sweep": _sweep,
+    "map": _map,
+    "soak": bench_robot.soak_node,
+    "load": bench_robot.load_node,
     "world": _world,
+    "attention": _attention,
 }
 
 

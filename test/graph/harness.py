@@ -89,6 +89,10 @@ class Process:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def interrupt(self, timeout: float = 5.0) -> int:
         """Send SIGINT and return the exit code; kills it after `timeout` and says so."""
         if self.running:

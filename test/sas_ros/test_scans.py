@@ -357,7 +357,7 @@ PCD_ASCII = PCD_HEADER.format(encoding="ascii", rgb_type="F")
         ("a.las", b"LASF", "must end in .ply, .pcd"),
         ("a.ply", b"", "is empty"),
         ("a.ply", b"solid cube\n", "no PLY header"),
-        ("a.ply", PLY_ASCII.replace("ascii", "morse"), "not understood: format morse"),
+        ("a.ply", PLY_ASCII.replace("ascii", "morse"), "not understood: 'format morse"),
         ("a.ply", PLY_ASCII.replace("vertex 4", "vertex many"), "damaged"),
         ("a.ply", PLY_ASCII.replace("vertex 4", "vertex -4"), "-4 of element vertex"),
         ("a.ply", PLY_ASCII.replace("element vertex", "element node"), "no element `vertex`"),

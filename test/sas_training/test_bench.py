@@ -44,6 +44,17 @@ def test_ours_is_compared_with_an_alternative_and_the_floor(
     assert "ratio_to_floor" in capsys.readouterr().out
 
 
+def test_the_map_is_measured_against_copies(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "map", "--student", str(student), "--elements", "900", "--points", "500"]
+    assert main([*words, "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for name in ("integrate_s", "answer_s", "save_s", "load_s", "copy_s"):
+        assert result[name] > 0 and result["cpu"][name] >= 0
+    assert result["voxels"] >= result["touched"] > 0 and result["file_mb"] > 0
+
+
 def test_a_voxel_size_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "voxels", "--points", "500", "--voxel-size", "0"]) == 2
     assert "--voxel-size" in capsys.readouterr().err
