@@ -51,7 +51,7 @@ CAPABILITY = [
     "scipy>=1.10",
     "segment-anything>=1.0",
     "tqdm>=4.60",
-    "transformers>=4.56",
+    "transformers>=5",
 ]
 TEST = [
     "colcon-common-extensions>=0.3",

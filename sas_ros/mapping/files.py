@@ -159,7 +159,8 @@ def _state(raw: str, tensors: dict[str, torch.Tensor]) -> MapState:
         return value
 
     size = metadata.get("voxel_size")
-    if not isinstance(size, (int, float)) or isinstance(size, bool):
+    # Whole numbers of JSON may be too large for a float.
+    if not isinstance(size, (int, float)) or isinstance(size, bool) or abs(size) > 1e300:
         raise _Damaged("the entry 'voxel_size' is missing or no number.")
     identity = MapIdentity(
         text("student"), text("student_fingerprint"), whole("feature_dim", 1, 2**20), float(size),
@@ -182,7 +183,7 @@ def _viewpoint(values: object) -> Float64Array:
     try:
         pose = np.array(values, dtype=np.float64).reshape(4, 4)
         check_pose(pose)
-    except (SasError, TypeError, ValueError) as error:
+    except (SasError, TypeError, ValueError, OverflowError) as error:
         raise _Damaged("the entry 'viewpoint' is no pose of 16 numbers.") from error
     return pose
 

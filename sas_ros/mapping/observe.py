@@ -20,6 +20,9 @@ from sas_ros.observation import Cloud, Float64Array, IntArray, SceneFeatures
 from sas_ros.pose import columns_of, turn_in_place
 from sas_ros.voxels import voxelise_columns
 
+_LONGEST = 1.1
+"""Of a feature: unit length, with room for the rounding of float16."""
+
 
 def observe(
     scene: SceneFeatures, cloud: Cloud, pose: Float64Array, voxel_size: float
@@ -33,7 +36,8 @@ def observe(
 
     Returns:
         Voxels with counts of 1, sorted by key; features float32. Points further than `REACH` voxels
-        from the map's origin are left out.
+        from the map's origin are left out; features that are no unit vectors (not finite) count as
+        zero, as those of elements without a feature.
 
     Raises:
         SasError: the pose is no rigid motion, or scene and cloud do not belong together.
@@ -98,7 +102,9 @@ def _mean_features(scene: SceneFeatures, pair: IntArray, number: Float64Array) -
     start = _starts(pair)
     voxel, element = np.divmod(pair[start], len(scene.positions))
     weight = np.diff(start, append=len(pair)) / number[voxel]
-    rows = scene.features.detach().float().cpu()[torch.from_numpy(element)]
+    # To main memory first: a float32 copy beside float16 features is not for the GPU.
+    rows = scene.features.detach().cpu()[torch.from_numpy(element)].float()
+    rows[~(torch.linalg.vector_norm(rows, dim=1) < _LONGEST)] = 0.0  # NaN is not less either
     rows *= torch.from_numpy(weight.astype(np.float32))[:, None]
     mean = torch.zeros((len(number), rows.shape[1]))
     return mean.index_add_(0, torch.from_numpy(voxel), rows)

@@ -54,7 +54,7 @@ class _Bench:
 
         rclpy.init()
         self._rclpy, self._query, self._measured = rclpy, Query, node
-        self._node = Node("bench", namespace="sas")
+        self._node = Node("bench", namespace=node.namespace)
         profile = QoSProfile(depth=1)
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
         self._node.create_subscription(PointCloud2, "labeled_points", self._labelled, profile)
@@ -94,7 +94,7 @@ class _Bench:
 
     def _reported(self, message: Any) -> None:
         for status in message.status:
-            if status.name == "/sas/perception: student":
+            if status.name == f"/{self._measured.namespace}/perception: student":
                 self._reports.append({item.key: item.value for item in status.values})
 
     def _stages(self) -> dict[str, float]:

@@ -69,7 +69,7 @@ def load(
         file = Path(folder) / "points.npy"
         np.save(file, cloud.points, allow_pickle=False)
         with MeasuredNode(parameters) as node:
-            crowd = _Crowd(file, clients, seconds, query_rate)
+            crowd = _Crowd(file, clients, seconds, query_rate, node.namespace)
             source = _Source(cloud, node, cloud_rate)
             try:
                 source.wait_for_labels()
@@ -115,8 +115,11 @@ def _summary(
 class _Crowd:
     """The processes of clients."""
 
-    def __init__(self, file: Path, clients: int, seconds: float, rate: float) -> None:
+    def __init__(
+        self, file: Path, clients: int, seconds: float, rate: float, namespace: str
+    ) -> None:
         self._file, self._seconds, self._rate = file, seconds, rate
+        self._namespace = namespace
         self._sizes = [
             min(_PER_PROCESS, clients - first) for first in range(0, clients, _PER_PROCESS)
         ]
@@ -126,6 +129,7 @@ class _Crowd:
     def _start(self, clients: int, seconds: float) -> int:
         words = ["--points", str(self._file), "--clients", str(clients)]
         words += ["--seconds", f"{seconds:g}", "--rate", f"{self._rate:g}"]
+        words += ["--namespace", self._namespace]
         output = tempfile.TemporaryFile("w+")
         self._outputs.append(output)
         command = [sys.executable, "-m", "sas_ros.nodes.load_clients", *words]
@@ -180,7 +184,7 @@ class _Source:
         self._rclpy, self._measured, self._cloud = rclpy, node, cloud
         self._types = PointCloud2, PointField
         self._period = 1.0 / rate
-        self._node = Node("load", namespace="sas")
+        self._node = Node("load", namespace=node.namespace)
         profile = QoSProfile(depth=2)
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._reported, profile)
@@ -224,7 +228,7 @@ class _Source:
         self.sent += 1
 
     def _reported(self, message: Any) -> None:
-        self.counts = input_counts(message) or self.counts
+        self.counts = input_counts(message, self._measured.namespace) or self.counts
 
     def _wait(self, condition: Any, seconds: float) -> None:
         spin = partial(self._rclpy.spin_once, self._node, timeout_sec=0.05)

@@ -106,8 +106,11 @@ class _Client:
         return answer, (time.perf_counter() - self._started) * 1e3
 
 
-def run_clients(base: Float32Array, *, clients: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Ask for `seconds`; `rate` questions a second and client, 0: as soon as one is answered.
+def run_clients(
+    base: Float32Array, *, namespace: str, clients: int, seconds: float, rate: float
+) -> dict[str, Any]:
+    """Ask the node of a namespace for `seconds`; `rate` questions a second and client, 0: as soon
+    as one is answered.
 
     Returns:
         `latencies_ms`, `statuses` (number of answers by status), `asked`, `lost` (no answer within
@@ -118,7 +121,7 @@ def run_clients(base: Float32Array, *, clients: int, seconds: float, rate: float
     from sas_msgs.srv import Query
 
     rclpy.init()
-    node = Node("clients", namespace="sas")
+    node = Node("clients", namespace=namespace)
     period = 1.0 / rate if rate > 0 else 0.0
     crowd = [_Client(node, Query, number, period) for number in range(clients)]
     latencies: list[float] = []
@@ -172,6 +175,7 @@ def main() -> int:
     """Entry point of the client processes of `sas bench load`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=Path, required=True)
+    parser.add_argument("--namespace", required=True)
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, required=True)
@@ -179,7 +183,11 @@ def main() -> int:
     use_large_cloud_profile()  # before rclpy loads the middleware
     base = np.load(arguments.points, allow_pickle=False)
     result = run_clients(
-        base, clients=arguments.clients, seconds=arguments.seconds, rate=arguments.rate
+        base,
+        namespace=arguments.namespace,
+        clients=arguments.clients,
+        seconds=arguments.seconds,
+        rate=arguments.rate,
     )
     print(json.dumps(result), flush=True)
     return 0

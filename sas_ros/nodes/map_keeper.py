@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ class MapReport:
         voxels, clouds, let_go, version: as in `MapState`.
         shown: version that queries see.
         megabytes: of the map in main memory, MiB.
-        skipped: clouds that were not taken in, by reason: "busy", "pose", "up", "error".
+        skipped: clouds that were not taken in, by reason: "busy", "stamp", "pose", "up", "error".
         trouble: why the newest cloud was not taken in; empty when it was.
     """
 
@@ -78,6 +78,10 @@ class MapKeeper:
         building: False only answers.
         path: where `save` writes; None nowhere.
         prepare: called once in the thread.
+
+    Raises:
+        SasError: the map has more voxels than `map_max_voxels` and would be cut at once; one that
+            is only read may have any number.
     """
 
     def __init__(
@@ -98,7 +102,14 @@ class MapKeeper:
         settings = shared.parameters()
         self._lock = threading.Lock()  # the map: held while a cloud is taken in
         self._tally = threading.Lock()  # the two below: nobody waits for the map to count
-        self._map = VoxelMap(start, max_voxels=settings.map_max_voxels, cap=settings.map_clouds)
+        limit = settings.map_max_voxels
+        if len(start) > limit and building:
+            raise SasError(
+                f"The map has {len(start)} voxels and map_max_voxels is {limit}: the others would "
+                f"be lost with the next save. Set map_max_voxels to {len(start)} or more, or name "
+                "another map_file."
+            )
+        self._map = VoxelMap(start, max_voxels=max(limit, len(start)), cap=settings.map_clouds)
         self._skipped: Counter[str] = Counter()
         self._trouble = ""
         self._epoch = -1  # of no cloud: the file's clock may be ahead of this one
@@ -144,7 +155,13 @@ class MapKeeper:
 
     def offer(self, snapshot: Snapshot) -> None:
         """Hand over a cloud that was answered; the one it replaces is counted as skipped."""
-        if self._building and self._mailbox.put(snapshot) is not None:
+        if not self._building:
+            return
+        features = snapshot.scene.features
+        if features.device.type != "cpu":  # what waits here must not hold the device's memory
+            scene = replace(snapshot.scene, features=features.detach().cpu())
+            snapshot = replace(snapshot, scene=scene)
+        if self._mailbox.put(snapshot) is not None:
             with self._tally:
                 self._skipped["busy"] += 1
 
@@ -229,6 +246,12 @@ class MapKeeper:
 
     def _pose(self, snapshot: Snapshot) -> Float64Array:
         header = snapshot.scene.header
+        if header.stamp_ns <= 0:  # would make all voxels look old, and no file keeps it
+            raise _Skip(
+                "stamp",
+                f"its stamp is {header.stamp_ns * 1e-9:g} s; the map needs the time of each cloud, "
+                "so set the stamp in the header where the clouds are published.",
+            )
         where = f"its frame is {header.frame_id!r}, the map's is {self.frame!r}"
         pose: Float64Array | None = np.eye(4)
         if header.frame_id != self.frame:

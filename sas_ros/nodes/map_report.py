@@ -5,7 +5,7 @@ from __future__ import annotations
 from sas_ros.nodes.diagnostics import Level, Status
 from sas_ros.nodes.map_keeper import MapReport
 
-SKIPPED = ("busy", "pose", "up", "error")
+SKIPPED = ("busy", "stamp", "pose", "up", "error")
 """Why a cloud is not on the map; docs/ros_api.md explains each."""
 
 

@@ -23,22 +23,25 @@ STOP_SECONDS = 15.0
 
 
 class MeasuredNode:
-    """A perception node in a process and a ROS domain of its own; ended with the `with` block.
+    """A perception node in a process and a namespace of its own; ended with the `with` block.
 
-    An error that leaves the block gets the end of the node's log.
+    The namespace is this process's alone: where ROS_DOMAIN_ID names the domain of a robot, nothing
+    that is published here may reach its node. An error that leaves the block gets the end of the
+    node's log.
 
     Args:
         parameters: of the node, by name.
-        namespace: of the node.
 
     Attributes:
         pid: of the process.
+        namespace: of the node, without a slash; whoever talks to it goes there too.
     """
 
-    def __init__(self, parameters: Mapping[str, object], namespace: str = "sas") -> None:
+    def __init__(self, parameters: Mapping[str, object]) -> None:
         use_private_graph(os.environ)
+        self.namespace = f"sas_bench_{os.getpid()}"
         command = [sys.executable, "-m", "sas_ros.nodes.perception_node", "--ros-args"]
-        command += ["-r", f"__ns:=/{namespace}"]
+        command += ["-r", f"__ns:=/{self.namespace}"]
         for name, value in parameters.items():
             # Quoted, because 0,0,1 is a list to ROS otherwise.
             command += ["-p", f"{name}:='{value}'" if name == "up" else f"{name}:={value}"]
@@ -126,10 +129,11 @@ def percentiles(name: str, milliseconds: Sequence[float], *which: int) -> dict[s
     return {f"{name}_p{w}_ms": round(float(np.percentile(milliseconds, w)), 1) for w in which}
 
 
-def input_counts(message: Any, node: str = "/sas/perception") -> dict[str, int] | None:
-    """The counters in the `input` entry of a DiagnosticArray; None without one."""
+def input_counts(message: Any, namespace: str) -> dict[str, int] | None:
+    """The counters in the `input` entry of a DiagnosticArray, of the node in a namespace; None
+    without one."""
     for status in message.status:
-        if status.name == f"{node}: input":
+        if status.name == f"/{namespace}/perception: input":
             pairs = {pair.key: pair.value for pair in status.values}
             names = ("received", "processed", "dropped", "in_flight")
             wanted = [key for key in pairs if key in names or key.startswith("dropped_")]

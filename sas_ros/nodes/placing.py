@@ -15,7 +15,8 @@ from sas_ros.observation import Float64Array, SourceHeader
 from sas_ros.query import RegionOfInterest, TextQuery
 
 Between = Callable[[str, str, int], Float64Array]
-"""(target, source, stamp in ns) -> (4, 4) from source to target; SasError says why not."""
+"""(target, source, stamp in ns, 0: the newest) -> (4, 4) from source to target; SasError says why
+not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +34,26 @@ class Placed:
     pose: Float64Array | None = None
 
 
-def place(request: Any, query: TextQuery, source: SourceHeader, between: Between) -> Placed:
+def place(
+    request: Any, query: TextQuery, source: SourceHeader, between: Between, *, stays: bool = False
+) -> Placed:
     """Bring a sas_msgs/srv/Query request and the source it asks together.
+
+    Args:
+        source: header of what is asked.
+        between: asks TF; at the source's stamp, because its frame may move with the robot.
+        stays: the source is a map, whose frame does not move and whose stamp may be older than all
+            that TF remembers: the newest transform is asked for (stamp 0), for a region that at
+            the stamp of `roi_pose` where it has one.
 
     Raises:
         SasError: a frame cannot be transformed, or a held target's region would have to be.
     """
     frame, pose = source.frame_id, None
+    stamp_ns = 0 if stays else source.stamp_ns
     if request.target_frame and request.target_frame != source.frame_id:
         frame = request.target_frame
-        pose = _named("target_frame", between, frame, source.frame_id, source.stamp_ns)
+        pose = _named("target_frame", between, frame, source.frame_id, stamp_ns)
     region = request.roi_pose.header.frame_id if request.roi_enabled else ""
     if region and region != source.frame_id and query.roi is not None:
         if request.set_target:
@@ -50,7 +61,10 @@ def place(request: Any, query: TextQuery, source: SourceHeader, between: Between
                 f"roi_pose is given in {region!r}; the region of a held target goes with the "
                 f"clouds: give it in their frame, {source.frame_id!r}."
             )
-        move = _named("roi_pose", between, source.frame_id, region, source.stamp_ns)
+        if stays:
+            given = request.roi_pose.header.stamp
+            stamp_ns = given.sec * 10**9 + given.nanosec
+        move = _named("roi_pose", between, source.frame_id, region, stamp_ns)
         query = replace(query, roi=_moved(query.roi, move))
     return Placed(query, frame, pose)
 

@@ -20,7 +20,7 @@ from sas_ros.mapping import MapView
 from sas_ros.nodes import messages
 from sas_ros.nodes.log import describe
 from sas_ros.nodes.map_keeper import MapKeeper
-from sas_ros.nodes.placing import Between, place
+from sas_ros.nodes.placing import Between, Placed, place
 from sas_ros.nodes.requests import read_labels, read_query
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Snapshot, Target
@@ -112,7 +112,7 @@ class Desk:
         source = self._look(request, response)
         if source is None:
             return
-        place(request, query, source.scene.header, self._between)  # or it is refused at once
+        self._place(request, query, source)  # or it is refused at once
         started = time.perf_counter()
         rows = await self._embed([query.text, *query.negatives])
         embed_ms = (time.perf_counter() - started) * 1e3
@@ -125,6 +125,12 @@ class Desk:
         if source is not None:
             self._ask(request, response, source, query, rows, embed_ms)
 
+    def _place(
+        self, request: Query.Request, query: TextQuery, source: Snapshot | MapView
+    ) -> Placed:
+        header, stays = source.scene.header, isinstance(source, MapView)
+        return place(request, query, header, self._between, stays=stays)
+
     def _ask(
         self,
         request: Query.Request,
@@ -134,7 +140,7 @@ class Desk:
         rows: Embeddings,
         embed_ms: float,
     ) -> None:
-        placed = place(request, query, source.scene.header, self._between)
+        placed = self._place(request, query, source)
         configured, words = self.configured, self._memory.words
         assert configured is not None and words is not None
         parameters = self._parameters()

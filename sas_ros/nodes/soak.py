@@ -97,7 +97,7 @@ class _Load:
 
         rclpy.init()
         self._rclpy, self._query, self._measured = rclpy, Query, node
-        self._node = Node("soak", namespace="sas")
+        self._node = Node("soak", namespace=node.namespace)
         profile = QoSProfile(depth=5)
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
         listen = self._node.create_subscription
@@ -224,7 +224,7 @@ class _Load:
             self._cloud_ms.append((time.perf_counter() - started) * 1e3)
 
     def _reported(self, message: Any) -> None:
-        self._counts = input_counts(message) or self._counts
+        self._counts = input_counts(message, self._measured.namespace) or self._counts
 
     def _give_up(self) -> None:
         """Stop waiting for what is too late, so that our own memory stays flat too."""

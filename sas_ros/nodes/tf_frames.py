@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -27,6 +28,8 @@ class TfFrames:
         self._node = node
         self._buffer: Any = None
         self._listener: Any = None
+        self._lock = threading.Lock()  # the two above
+        self._closed = False
         self._trouble: type[BaseException] = Exception
 
     def listen(self) -> bool:
@@ -35,40 +38,51 @@ class TfFrames:
         Raises:
             SasError: tf2_ros is not installed.
         """
-        if self._buffer is not None:
-            return False
-        try:
-            import tf2_ros
-        except ImportError as error:
-            raise SasError("tf2_ros is not installed, so TF cannot be asked.") from error
-        self._trouble = tf2_ros.TransformException
-        self._buffer = tf2_ros.Buffer(node=self._node)
-        self._listener = tf2_ros.TransformListener(self._buffer, self._node)
-        return True
+        with self._lock:
+            self._closed = False
+            if self._buffer is not None:
+                return False
+            try:
+                import tf2_ros
+            except ImportError as error:
+                raise SasError("tf2_ros is not installed, so TF cannot be asked.") from error
+            self._trouble = tf2_ros.TransformException
+            buffer = tf2_ros.Buffer(node=self._node)
+            self._listener = tf2_ros.TransformListener(buffer, self._node)
+            self._buffer = buffer
+            return True
 
     def lookup(
         self, target: str, source: str, stamp_ns: int, timeout: float = 0.0
     ) -> Float64Array | None:
-        """(4, 4) float64, from `source` to `target` at a stamp; None when TF does not know.
+        """(4, 4) float64, from `source` to `target` at a stamp; None when TF does not know, or
+        after `destroy` until somebody calls `listen`.
 
-        The transform is asked for at the stamp, never "the latest": on a moving head that would
-        tilt the room. Waits at most `timeout` seconds; the executor must go on meanwhile.
+        The transform of a cloud is asked for at its stamp, never "the latest" (0): on a moving
+        head that would tilt the room. Waits at most `timeout` seconds; the executor must go on
+        meanwhile.
 
         Raises:
             SasError: tf2_ros is not installed.
         """
         if target == source:
             return np.eye(4)
+        if self._closed:  # this thread has outlived the configured state
+            return None
         self.listen()
+        buffer = self._buffer
         stamp = Time(nanoseconds=stamp_ns)
         end = time.monotonic() + timeout
         # A zero time-out does not block; waiting inside tf2 would sleep through the arrival.
-        while not self._buffer.can_transform(target, source, stamp):
+        while buffer is not None and not buffer.can_transform(target, source, stamp):
             if time.monotonic() >= end:
                 return None
             time.sleep(_POLL_SECONDS)
+            buffer = self._buffer  # None when `destroy` was called meanwhile
+        if buffer is None:
+            return None
         try:
-            found = self._buffer.lookup_transform(target, source, stamp).transform
+            found = buffer.lookup_transform(target, source, stamp).transform
         except self._trouble:  # cleared meanwhile
             return None
         turn, shift = found.rotation, found.translation
@@ -94,19 +108,23 @@ class TfFrames:
         if pose is None and begun:
             raise SasError("The node has only now begun to listen to TF; ask again in a second.")
         if pose is None:
+            when = "at the stamp that was asked about" if stamp_ns else "at any time"
             raise SasError(
-                f"TF has no transform from {source!r} to {target!r} at the stamp that was asked "
-                f"about; see `ros2 run tf2_ros tf2_echo {target} {source}`."
+                f"TF has no transform from {source!r} to {target!r} {when}; see "
+                f"`ros2 run tf2_ros tf2_echo {target} {source}`."
             )
         return pose
 
     def clear(self) -> None:
         """Forget transforms after a backward jump of the clock."""
-        if self._buffer is not None:
-            self._buffer.clear()
+        buffer = self._buffer
+        if buffer is not None:
+            buffer.clear()
 
     def destroy(self) -> None:
-        """Stop listening."""
-        if self._listener is not None:
-            self._listener.unregister()
-        self._buffer = self._listener = None
+        """Stop listening; threads that are still waiting in `lookup` get None."""
+        with self._lock:
+            self._closed = True
+            if self._listener is not None:
+                self._listener.unregister()
+            self._buffer = self._listener = None

@@ -60,6 +60,11 @@ class CapabilityFiles:
         return self.root / "sheets" / f"{self.folder(name)}.png"
 
     @property
+    def run(self) -> Path:
+        """What the images were made with."""
+        return self.root / "run.json"
+
+    @property
     def table(self) -> Path:
         return self.root / "capability.json"
 
@@ -82,11 +87,16 @@ class CapabilityFiles:
             settings: that images are made with, plain JSON.
 
         Raises:
-            SasError: images of other settings are there, or the file is damaged.
+            SasError: images of other or unknown settings are there, or the file is damaged.
         """
-        path = self.root / "run.json"
+        path = self.run
         wanted = json.loads(json.dumps(dict(settings), allow_nan=False))
         if not path.exists():
+            if any((self.root / "images").glob("*/*.png")):
+                raise SasError(
+                    f"{self.root} has images but no run.json that says what they were made with; "
+                    "give another folder, or remove the images, attention and masks in it."
+                )
             about = {"kind": RUN_KIND, "format_version": FORMAT_VERSION, "images": wanted}
             atomic_write(path, (json.dumps(about, indent=2) + "\n").encode())
             return

@@ -25,6 +25,8 @@ from sas_training.teachers.teacher import Image
 
 RESAMPLES = 2000
 LEVEL = 0.95
+LEAST_IMAGES = 5
+"""Of a class, for a bootstrap over images to say anything: the draws of fewer are too alike."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -175,7 +177,10 @@ def table_of(
 def interval(
     each: npt.NDArray[np.float64], seed: Sequence[int], resamples: int, level: float
 ) -> npt.NDArray[np.float64]:
-    """(T, 2) ends of the bootstrap interval of the means of `each` (T, n) over images."""
+    """(T, 2) ends of the bootstrap interval of the means of `each` (T, n) over images; 0 and 1
+    where there are fewer than `LEAST_IMAGES`."""
+    if each.shape[1] < LEAST_IMAGES:
+        return np.tile([0.0, 1.0], (len(each), 1))
     rng = np.random.default_rng(list(seed))
     rows = rng.integers(each.shape[1], size=(resamples, each.shape[1]))
     means = each[:, rows].mean(axis=2)

@@ -277,4 +277,9 @@ def _write_report(
         "teachers": ", ".join(teachers) or "none",
         "made with": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
+    if table is None and not teachers and files.table.is_file():
+        facts["table"] = (
+            f"{files.table.name} and {files.chart.name} are of an earlier run; this one had no "
+            "teachers, and its images or masks may be others"
+        )
     atomic_write(files.report, markdown(files, samples, table, facts).encode())

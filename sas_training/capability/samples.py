@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.capability.files import CapabilityFiles, read_mask, read_plane, safe_name
+from sas_training.capability.files import (
+    CapabilityFiles,
+    read_mask,
+    read_plane,
+    read_run,
+    safe_name,
+)
 from sas_training.capability.measure import Example
 from sas_training.capability.points import Mask, coarse_mask
 from sas_training.capability.pseudo_masks import (
@@ -88,9 +94,10 @@ def synthetic(
     """Pseudo masks of `images` made images of each class; those that are there are kept.
 
     Raises:
-        SasError: an image or its attention is missing or damaged.
+        SasError: an image or its attention is missing or damaged, or run.json is, which says how
+            the images were made.
     """
-    folder = files.masks(key_of(about_masks(settings, segmenter)))
+    folder = files.masks(key_of(about_masks(settings, segmenter), read_run(files.run)))
     samples = []
     for name, seed in progress([(name, seed) for name in classes for seed in range(images)]):
         image, attention = files.image(name, seed), files.attention(settings.rule, name, seed)

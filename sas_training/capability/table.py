@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +140,7 @@ class CapabilityTable:
         values = self.scores if measure == "macro" else self.pooled
         if values is None:
             raise SasError("This capability table has no pooled (micro) scores; use macro.")
-        unknown = [name for name in teachers if name not in self.teachers]
-        if unknown:
-            raise SasError(
-                f"The capability table does not know the teacher {unknown[0]!r}; it has "
-                f"{', '.join(self.teachers)}."
-            )
+        rows = self._rows(teachers)
         missing = [name for name in classes if name not in self.classes]
         if missing and absent is None:
             raise SasError(
@@ -155,12 +150,35 @@ class CapabilityTable:
             )
         result = np.full((len(teachers), len(classes)), 0.0 if absent is None else absent)
         at = {name: position for position, name in enumerate(self.classes)}
-        for row, teacher in enumerate(teachers):
-            own = values[self.teachers.index(teacher)]
+        for row, own in enumerate(values[rows]):
             for column, name in enumerate(classes):
                 if name in at:
                     result[row, column] = own[at[name]]
         return result
+
+    def of_teachers(self, teachers: Sequence[str]) -> CapabilityTable:
+        """The table of these teachers alone, in the given order.
+
+        Raises:
+            SasError: a teacher that is not there.
+        """
+        rows = self._rows(teachers)
+        return replace(
+            self,
+            teachers=tuple(teachers),
+            scores=self.scores[rows],
+            pooled=None if self.pooled is None else self.pooled[rows],
+            intervals=None if self.intervals is None else self.intervals[rows],
+        )
+
+    def _rows(self, teachers: Sequence[str]) -> list[int]:
+        unknown = [name for name in teachers if name not in self.teachers]
+        if unknown:
+            raise SasError(
+                f"The capability table does not know the teacher {unknown[0]!r}; it has "
+                f"{', '.join(self.teachers)}."
+            )
+        return [self.teachers.index(name) for name in teachers]
 
     def to_json(self) -> str:
         """The file's text: a line per class, numbers exact."""

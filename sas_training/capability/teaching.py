@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from sas_training.teachers.cache import FrameCache
 from sas_training.teachers.registry import TEACHERS, load_teacher
 from sas_training.teachers.teacher import PixelTeacher, Teacher
 from sas_training.vocabularies import Words
+
+CLIPSEG = "clipseg"
+"""The teacher that says nothing but the words it is given."""
 
 
 def parse_teacher(text: str) -> TeacherChoice:
@@ -52,7 +56,7 @@ def load_callers(
     """Load teachers, and embed the vocabulary in their space.
 
     Args:
-        choices: which; of different titles.
+        choices: which; of different titles. CLIPSeg without labels is asked for the vocabulary.
         words: the vocabulary.
         encoder: of text; "": that of the teachers of pixels, else MiniLM.
         encoder_weights: its file, where it needs one.
@@ -66,6 +70,10 @@ def load_callers(
     Raises:
         SasError: two of one title, something missing, or a teacher of another text space.
     """
+    choices = [
+        replace(one, labels=words.names) if one.name == CLIPSEG and not one.labels else one
+        for one in choices
+    ]
     titles = [one.called for one in choices]
     if len(set(titles)) != len(titles):
         raise SasError(f"Teachers need different titles; there are {', '.join(titles)}.")

@@ -71,7 +71,8 @@ def calibrate_bundle(
         folder: `rooms/*.npz` and, optionally, `views/*.npz`, or labelled scans themselves.
         threshold: taken instead of the one that these rooms ask for.
 
-    Raises `SasError` when words and labels differ, or nothing in the folder can be used.
+    Raises `SasError` when words and labels differ, nothing in the folder can be used, or there are
+    fewer than two labelled scans.
     """
     if tuple(bundle.vocabulary.names) != labels.names:
         raise SasError(
@@ -80,6 +81,11 @@ def calibrate_bundle(
         )
     rooms = folder / "rooms" if (folder / "rooms").is_dir() else folder
     files = expand([rooms])
+    if len(files) < 2:
+        raise SasError(
+            f"{rooms} holds {len(files)} labelled scan; sizes are chosen on one half of the scans "
+            "and measured on the other: give at least 2 rooms."
+        )
     views = whole_files(folder / "views", "*.npz")[: len(files)]
     phrases, kept = known_phrases(bundle.vocabulary, encoder, bundle.prompt)
     bundle = replace(bundle, vocabulary=replace(bundle.vocabulary, phrases=kept))
@@ -108,6 +114,7 @@ def calibrate_bundle(
         "query_not_found": round(quality.not_found, 4),
         "present_words_found": round(right, 4),
         "absent_words_found": round(absent_found, 4),
+        "goal_reached": absent_found <= ABSENT_FOUND_GOAL,
         "calibration": calibration.to_metadata(),
     }
     provenance = {**bundle.provenance, "metrics": metrics}
@@ -223,7 +230,10 @@ def found_objects(
 
 
 class Sized(NamedTuple):
-    """A calibration with sizes, and what it reaches in scans that they were not fitted to."""
+    """A calibration with sizes, and what it reaches in scans that the sizes were not fitted to.
+
+    Its threshold, unlike the sizes, was chosen with the very scans that the shares are of.
+    """
 
     calibration: Calibration
     absent_found: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sas_training.experiment.agreement import LEVEL, RESAMPLES, agreement
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, WHOLE, CapabilityRun
 from sas_training.experiment.capability_rows import STEPS
+from sas_training.experiment.capability_truth import classes_shown
 from sas_training.experiment.figures import RowCounts, all_figures
 from sas_training.experiment.settings import PAIR, TEACHERS
 from sas_training.priors.saving import read_report
@@ -37,20 +38,33 @@ def result_of(
 ) -> dict[str, Any]:
     """The content of capability.json.
 
+    All links are compared on the same classes: those that the held-out rooms show and that every
+    link has measured.
+
     Args:
         about: the run.
         group: of the ablation's seeds.
         truth: IoU in held-out rooms.
         tables: of every one of `LINKS`.
         rows: confusions of the fusions.
+
+    Raises:
+        SasError: there is no such class.
     """
     measure = about.ablation.settings.capability.measure
+    shown = classes_shown(truth)
+    names = [one for one in shown if all(one in table.classes for table in tables.values())]
+    if not names:
+        raise SasError(
+            "No class that the held-out rooms show was measured by every link; make more rooms or "
+            "images, or do not reject images."
+        )
     links = {}
     for name, table in tables.items():
-        names = [one for one in VOCABULARY if one in table.classes]
         found, true = (one.aligned(TEACHERS, names, measure=measure) for one in (table, truth))
         links[name] = {
             "what": LINKS[name],
+            "measured": len(table.classes),
             **agreement(TEACHERS, found, true, about.settings.seed),
             "used": table.made.notes.get("used", {}),
             "mean_error": float(np.abs(found - true).mean()),
@@ -70,7 +84,11 @@ def result_of(
         "n": whole["n"],
         **{name: whole[name] for name in HEADLINES},
         "fused_pair": whole["pairs"][" - ".join(PAIR)],
-        "per_class": _per_class(truth, tables, measure),
+        "per_class": _per_class(names, truth, tables, measure),
+        "left_out": {
+            "not_shown": [one for one in VOCABULARY if one not in shown],
+            "not_measured": [one for one in shown if one not in names],
+        },
         "links": links,
         **all_figures(rows, about.settings.seed, STEPS),
         "settings": about.settings.to_dict(),
@@ -79,17 +97,17 @@ def result_of(
 
 
 def _per_class(
-    truth: CapabilityTable, tables: Mapping[str, CapabilityTable], measure: str
+    names: Sequence[str],
+    truth: CapabilityTable,
+    tables: Mapping[str, CapabilityTable],
+    measure: str,
 ) -> list[dict[str, Any]]:
     result = []
-    for name in VOCABULARY:
-        if name not in tables[WHOLE].classes:
-            continue
-        entry: dict[str, Any] = {"class": name}
+    for name in names:
+        entry: dict[str, Any] = {"class": name, "pixels": truth.made.notes["pixels"][name]}
         for title, table in (("true", truth), *tables.items()):
-            if name in table.classes:
-                values = table.aligned(TEACHERS, (name,), measure=measure)[:, 0]
-                entry[title] = dict(zip(TEACHERS, values.tolist(), strict=True))
+            values = table.aligned(TEACHERS, (name,), measure=measure)[:, 0]
+            entry[title] = dict(zip(TEACHERS, values.tolist(), strict=True))
         result.append(entry)
     return result
 

@@ -267,6 +267,7 @@ def _scores(
     known = [name for name in names if name != settings.other or name in table.classes]
     scores = np.zeros((len(own), len(names)))
     columns = [names.index(name) for name in known]
-    read = cautious(table, settings.certainty)
+    # Others in the table must not decide whether two of these are told apart.
+    read = cautious(table.of_teachers(own), settings.certainty)
     scores[:, columns] = read.aligned(own, known, measure=settings.measure)
     return scores

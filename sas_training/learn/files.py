@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sas_training.distill.distilled import words_of
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
 from sas_training.distill.recipes import Recipe, load_recipe
 from sas_training.jobs import key_of
@@ -47,6 +48,7 @@ class LearnFiles:
         cloud_key: what the clouds depend on.
         said_keys: what each teacher's features depend on.
         table_key: of the capability table, "" without one.
+        words_key: of the recipe's words and their texts, which may be a file's.
     """
 
     run: Path
@@ -56,6 +58,7 @@ class LearnFiles:
     cloud_key: str
     said_keys: tuple[str, ...]
     table_key: str
+    words_key: str
 
     @staticmethod
     def plan(run: Path, recording: Recording, settings: LearnSettings) -> LearnFiles:
@@ -69,7 +72,11 @@ class LearnFiles:
         said = [key_of(cloud, _teacher_parts(choice, recipe), text) for choice in settings.teachers]
         table = settings.fusion.table
         table_key = weights_hash([Path(table)]) if table else ""
-        return LearnFiles(run, recording, settings, recipe, cloud, tuple(said), table_key)
+        words = words_of(recipe.vocabulary.labels, recipe.vocabulary.prompt)
+        words_key = key_of(words.names, words.texts)
+        return LearnFiles(
+            run, recording, settings, recipe, cloud, tuple(said), table_key, words_key
+        )
 
     @property
     def cache(self) -> Path:
@@ -94,10 +101,14 @@ class LearnFiles:
         folder = f"said-{self.settings.teachers[teacher].called}-{self.said_keys[teacher]}"
         return self.run / folder / f"{scene}.safetensors"
 
+    def shown(self, scene: str) -> Path:
+        """Which points a frame shows."""
+        return self.run / f"shown-{self.cloud_key}" / f"{scene}.safetensors"
+
     def features(self) -> Path:
         """Folder of the fused features."""
         vocabulary, fusion = asdict(self.recipe.vocabulary), asdict(self.settings.fusion)
-        key = key_of(self.said_keys, fusion, self.table_key, vocabulary)
+        key = key_of(self.said_keys, fusion, self.table_key, vocabulary, self.words_key)
         return self.run / f"features-{key}"
 
     def feature_file(self, scene: str) -> Path:

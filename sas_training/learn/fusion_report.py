@@ -21,6 +21,7 @@ from sas_training.learn.files import LearnFiles
 from sas_training.learn.lifted_labels import lifted_labels
 from sas_training.learn.looking import FUSED, Looked, Looker
 from sas_training.learn.report import nearest_words
+from sas_training.learn.shown import shown_points
 from sas_training.learn.stages import read_scene
 from sas_training.scenes.fusing import projection_of
 from sas_training.scenes.scene import Frames, Scene
@@ -156,7 +157,9 @@ def _points(
     walked = [one.settings["frames"] for one in features.values() if "frames" in one.settings]
     frames = dict(walked[0]) if walked else {}
     said = {whose: nearest_words(one, asked.vocabulary) for whose, one in features.items()}
-    shown = np.logical_or.reduce([one.mask for one in features.values()])
+    # Features that were there already may be of points that these frames do not show.
+    masks = [one.mask for one in features.values()]
+    shown = np.logical_or.reduce([shown_points(files, scene), *masks])
     truth, truth_from = asked.truth(scene, scene.labels), "points"
     if truth is None:
         truth = lifted_labels(scene, asked, projection_of(files.recording.kind))

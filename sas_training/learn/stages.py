@@ -28,6 +28,7 @@ from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
 from sas_training.fusion.features import PointFeatures
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.settings import TeacherChoice
+from sas_training.learn.shown import SHOWN, shown_source
 from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of, teacher_source
 from sas_training.scenes.kinds import open_scenes
 from sas_training.scenes.scene import Scene
@@ -91,12 +92,14 @@ def make_said(files: LearnFiles, name: str, missing: Sequence[int], device: str)
     cache = FrameCache(files.cache)
     sources = [_source(files, number, cache, device) for number in asked]
     scene = read_scene(files, name)
-    fused = fuse_scene(scene, sources, projection_of(files.recording.kind))
+    walked = [*sources, shown_source()]
+    fused = fuse_scene(scene, walked, projection_of(files.recording.kind))
+    fused.features[SHOWN].save(files.shown(name))
     facts = {
         "frames": len(scene.frames),
         "used": fused.used,
         "skipped": {**scene.frames.skipped.counts, **fused.skipped},
-        "silent": fused.silent,
+        "silent": {source.name: fused.silent[source.name] for source in sources},
     }
     for number, source in zip(asked, sources, strict=True):
         features = fused.features[source.name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
+from sas_training.distill.tables import settings_from
 from sas_training.priors.denoiser import new_scheduler
 from sas_training.priors.segmenter import new_processor
 from sas_training.priors.settings import PriorsSettings
@@ -74,10 +75,25 @@ def read_report(run: Path) -> dict[str, Any]:
             f"{path} has the format {content.get('format_version')!r}; this version reads "
             f"{FORMAT_VERSION}."
         )
+    weights, training = content.get("weights"), content.get("training")
+    if not isinstance(weights, list) or not all(isinstance(one, str) for one in weights):
+        raise SasError(f"{path} is damaged: weights are no list of names.")
+    if not isinstance(training, dict) or not all(_are_facts(one) for one in training.values()):
+        raise SasError(f"{path} is damaged: training is not the last loss of every model.")
+    if not isinstance(content.get("settings"), dict):
+        raise SasError(f"{path} is damaged: it lacks its settings.")
+    settings_from(PriorsSettings(), content["settings"], f"{path}, settings")
     for name in (PIPELINE, SEGMENTER):
         if not (run / name).is_dir():
             raise SasError(f"{run} lacks the folder {name}; start `sas world train-priors` again.")
     return content
+
+
+def _are_facts(one: object) -> bool:
+    """`loss`, and `unfinished` steps where a training has not ended."""
+    if not isinstance(one, dict) or type(one.get("loss")) not in (int, float):
+        return False
+    return "unfinished" not in one or type(one["unfinished"]) is int
 
 
 @contextlib.contextmanager

@@ -39,8 +39,8 @@ from sas_training.priors.saving import (
     save_pipeline,
     save_segmenter,
 )
-from sas_training.priors.segmenter import Examples, SegmenterLoss, new_segmenter
-from sas_training.priors.settings import FitSettings, PriorsSettings
+from sas_training.priors.segmenter import Examples, SegmenterLoss, new_processor, new_segmenter
+from sas_training.priors.settings import FitSettings, PriorsSettings, SegmenterSettings
 from sas_training.priors.text import Sentences, text_parts
 
 VERSION = 1
@@ -119,11 +119,12 @@ def make_priors(files: PriorsFiles, workers: Workers) -> None:
 def _libraries() -> None:
     try:
         import diffusers  # noqa: F401
-        import transformers  # noqa: F401
+
+        new_processor(SegmenterSettings())
     except ImportError as error:
         raise SasError(
-            f"The priors are made with diffusers and transformers ({error}); install the extra "
-            'in a checkout of sas_ros with: pip install ".[capability]"'
+            f"The priors are made with diffusers and transformers, from 5 on ({error}); install "
+            'the extra in a checkout of sas_ros with: pip install ".[capability]"'
         ) from None
 
 
@@ -244,14 +245,15 @@ def _fit_segmenter(files: PriorsFiles) -> None:
 
 
 def write_folders(files: PriorsFiles) -> None:
-    """Write `diffusion/`, `sam/` and priors.json.
+    """Write `diffusion/`, `sam/` and, last, priors.json, which is gone while they are replaced.
 
     A training that has not ended, or that another process is still busy with, is taken from its
     last checkpoint.
 
     Raises:
-        SasError: a model of which there is nothing yet.
+        SasError: a model of which there is nothing yet, or a library is missing.
     """
+    _libraries()
     settings = files.settings
     coder, denoiser = _autoencoder(files), _denoiser(files)
     segmenter = new_segmenter(settings.segmenter, 0)
@@ -262,6 +264,7 @@ def write_folders(files: PriorsFiles) -> None:
     }
     coder.register_to_config(scaling_factor=_latents(files)[1])
     text = text_parts(settings.denoiser.text_layers, settings.denoiser.words)
+    files.report.unlink(missing_ok=True)
     save_pipeline(files.run / PIPELINE, coder, denoiser, text, settings)
     save_segmenter(files.run / SEGMENTER, segmenter, settings)
     names = [

@@ -22,7 +22,7 @@ from typing import Any
 from sas_ros.errors import SasError
 from sas_ros.pictures import write_png
 from sas_training.teachers.mask_files import SUFFIX, MaskFile
-from sas_training.teachers.registry import TeacherOptions
+from sas_training.teachers.registry import TeacherOptions, weights_hash
 from sas_training.teachers.teacher import Description, Image, LabelledMask
 
 FORMAT_VERSION = 1
@@ -90,8 +90,22 @@ class Program:
         return Program(tuple(command), str(name), str(model), str(licence), tuple(tasks), timeout)
 
     def description(self, labels: Sequence[str] = ()) -> Description:
-        """What it said, with its command line and the words it is given."""
+        """What it said, with its command line, the content of the files in that (`sha256:...` of
+        each word that is one), and the words it is given.
+
+        Raises:
+            SasError: such a file cannot be read.
+        """
         settings: dict[str, Any] = {"command": list(self.command), "licence": self.licence}
+        try:
+            # Answers are kept by these settings: an edited script is another teacher.
+            settings["files"] = {
+                word: weights_hash([Path(word)]) for word in self.command if Path(word).is_file()
+            }
+        except OSError as error:
+            raise SasError(
+                f"A file of the program {self.name!r} cannot be read: {error}."
+            ) from None
         if labels:
             settings["labels"] = list(labels)
         return Description(self.name, self.model, settings)

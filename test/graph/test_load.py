@@ -19,9 +19,14 @@ from rooms import coded_points
 from sas_msgs.msg import Instance
 from sas_msgs.srv import Query
 
+from sas_ros.language.available import MINILM, encoder_available
 from sas_ros.nodes.load_clients import STEP, TURN, contradiction, numbered_points
 from sas_ros.nodes.soak import slope
 from sas_ros.scans import write_ply
+
+needs_encoder = pytest.mark.skipif(
+    encoder_available(MINILM) is not None, reason="the MiniLM text encoder is not installed"
+)
 
 CLIENTS = os.environ.get("SAS_LOAD_CLIENTS", "12")
 
@@ -40,6 +45,7 @@ def bench(domain: int, tmp_path: Path, *words: object) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
 
+@needs_encoder
 def test_every_answer_fits_its_cloud_and_the_dead_harm_nobody(
     own_domain: int, student: Path, tmp_path: Path
 ) -> None:

@@ -55,11 +55,13 @@ def test_two_robots_share_a_domain_and_nothing_else(
         heard = two.listen(PointCloud2, "labeled_points")
         mask = two.listen(PointCloud2, "query_mask")
         # Robot 1 sees odd rooms, robot 2 even ones; robot 2 has seen nothing yet.
-        for cloud in of_robot([1, 3]):
+        for number, cloud in enumerate(of_robot([1, 3]), 1):
             one.process(cloud)
+            on_map(one, number)  # the map takes the newest cloud: wait, or it may miss one
         assert two.ask("chair").status == Query.Response.NO_DATA
-        for cloud in of_robot([2, 12]):
+        for number, cloud in enumerate(of_robot([2, 12]), 1):
             two.process(cloud)
+            on_map(two, number)
         answers = [probe.ask("chair", return_indices=True) for probe in (one, two)]
         assert [number_in_stamp(a.source.stamp.nanosec) for a in answers] == [3, 12]
         # The positions tell it as well: room n stands n * 0.25 m along x.

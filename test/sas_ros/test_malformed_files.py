@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from safetensors.torch import save_file
 from students import untrained_student
 
 from sas_ros.errors import SasError
+from sas_ros.mapping import MapIdentity, MapState, load_map, save_map
+from sas_ros.mapping.columns import empty_columns, pack
 from sas_ros.observation import Cloud, Up
 from sas_ros.scans import read_scan, write_ply
 from sas_ros.segmenter import Segmenter
@@ -276,6 +279,34 @@ def test_capability_tables(tmp_path: Path) -> None:
         path.write_text(json.dumps(changed))
         outcomes[refused(lambda: CapabilityTable.load(path))] += 1
     assert outcomes[True] > 0.4 * outcomes.total(), outcomes
+
+
+# ------------------------------------------------------------------------------------ maps
+def test_maps(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.map.safetensors", 12
+    columns = empty_columns(rows, 4)
+    cells = np.zeros((rows, 3), np.int64)
+    cells[:, 0] = np.arange(rows)
+    columns = replace(columns, keys=pack(cells), counts=columns.counts + 1)
+    identity = MapIdentity("tiny", "ab" * 32, 4, 0.1, "map")
+    save_map(MapState(identity, columns, clouds=3, stamp_ns=5), path)
+    damage_often(path, lambda: load_map(path), 2 * FILES)
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["sas_map"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+
+    def refused_as(changed: Any) -> bool:
+        save_file(tensors, path, {"sas_map": json.dumps(changed)})
+        return refused(lambda: load_map(path))
+
+    outcomes = Counter[bool]()
+    for number in range(2 * FILES):
+        outcomes[refused_as(damaged_json(described, random.Random(f"{SEED} map {number}")))] += 1
+    assert outcomes[True] > 0.4 * outcomes.total(), outcomes
+    for key in described:
+        for value in (10**400, -(10**400)):
+            assert refused_as({**described, key: value}), key
+    assert refused_as({**described, "viewpoint": [10**400] * 16})
 
 
 # ------------------------------------------------------------------------------------ commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from students import untrained_student
 from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
-from sas_ros.mapping import MapIdentity, VoxelMap, merge_maps, observe, student_fingerprint, view_of
+from sas_ros.mapping import (
+    MapIdentity,
+    VoxelMap,
+    load_map,
+    merge_maps,
+    observe,
+    save_map,
+    student_fingerprint,
+    view_of,
+)
 from sas_ros.mapping.columns import POINTS, POSITION, REACH, pack, unpack
 from sas_ros.mapping.voxel_map import MapState, empty_state
 from sas_ros.observation import Cloud, SceneFeatures, SourceHeader, Up
@@ -106,6 +116,21 @@ class Transcription:
                 old["colored"] = min(old.get("colored", 0) + 1, self.cap)
             old["count"] = min(old["count"] + 1, self.cap)
             old["stamp"] = max(old["stamp"], scene.header.stamp_ns)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_features_that_are_none_do_not_spoil_the_file(tmp_path: Path, value: float) -> None:
+    scene, cloud = looked(1)
+    rows = scene.features.clone()
+    rows[7, 2] = value
+    made, wanted = built(), built()
+    made.integrate(replace(scene, features=rows), cloud, np.eye(4))
+    save_map(made.state, tmp_path / "a.map.safetensors")
+    again = load_map(tmp_path / "a.map.safetensors")
+    rows[7] = 0.0
+    wanted.integrate(replace(scene, features=rows), cloud, np.eye(4))
+    np.testing.assert_array_equal(np.sort(again.columns.keys), np.sort(wanted.state.columns.keys))
+    np.testing.assert_allclose(again.columns.agreement.sum(), wanted.state.columns.agreement.sum())
 
 
 @pytest.mark.parametrize("cap", [3, 50])

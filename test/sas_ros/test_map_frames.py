@@ -114,6 +114,23 @@ def test_one_listener_serves_all_and_is_let_go(tf2: None, monkeypatch: pytest.Mo
     assert Listener.running == 0
 
 
+def test_a_thread_that_waits_while_all_is_let_go_gets_none(
+    tf2: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tf = frames()
+    tf.listen()
+
+    def destroyed(buffer: Buffer, *_: Any) -> bool:
+        tf.destroy()  # as cleanup does, between two looks of the map's thread
+        return False
+
+    monkeypatch.setattr(Buffer, "can_transform", destroyed)
+    assert tf.lookup("map", "camera", 5, 30.0) is None
+    monkeypatch.undo()
+    assert tf.lookup("map", "camera", 5) is None  # and does not begin to listen again
+    assert Listener.running == 0
+
+
 def test_what_tf_does_not_know_is_a_sentence(tf2: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Buffer, "ready_after", 10**9)
     tf = frames()
@@ -169,6 +186,22 @@ def test_a_region_goes_into_the_source_and_poses_out_of_it() -> None:
     with pytest.raises(SasError, match="held target"):
         held = region_in("base_link", set_target=True)
         place(held, read_query(held), SourceHeader(9, "camera"), between)
+
+
+def test_a_map_of_yesterday_is_asked_with_todays_transform() -> None:
+    """TF remembers ten seconds; the newest cloud of a stored map is older than that."""
+    asked: list[tuple[str, str, int]] = []
+
+    def between(target: str, source: str, stamp: int) -> Any:
+        asked.append((target, source, stamp))
+        return POSE
+
+    request = region_in("base_link", target_frame="odom")
+    place(request, read_query(request), SourceHeader(9, "map"), between, stays=True)
+    assert asked == [("odom", "map", 0), ("map", "base_link", 0)]
+    request.roi_pose.header.stamp.sec, request.roi_pose.header.stamp.nanosec = 5, 7
+    place(request, read_query(request), SourceHeader(9, "map"), between, stays=True)
+    assert asked[2:] == [("odom", "map", 0), ("map", "base_link", 5 * 10**9 + 7)]
 
 
 def test_an_object_keeps_its_corners_in_another_frame() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from sas_ros.errors import SasError
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import Vocabulary, distinct_colors
 from sas_ros.mapping import MapIdentity, load_map
+from sas_ros.mapping.columns import empty_columns, pack
 from sas_ros.mapping.voxel_map import empty_state
 from sas_ros.nodes import map_keeper
 from sas_ros.nodes.diagnostics import Level
 from sas_ros.nodes.log import ThrottledLog
 from sas_ros.nodes.map_keeper import MapKeeper
 from sas_ros.nodes.map_report import map_status
+from sas_ros.nodes.map_setup import warn_where_it_cannot_be_saved
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Snapshot
@@ -41,7 +44,10 @@ class Bench:
     def __init__(self, lookup: Callable[..., Any] | None = None, **options: Any) -> None:
         self.lines: list[str] = []
         logger = SimpleNamespace(error=self.lines.append, warning=self.lines.append)
-        parameters = PerceptionParameters.from_values({"map": "build", "tf_timeout": 0.0})
+        values: dict[str, Any] = {"map": "build", "tf_timeout": 0.0}
+        if "limit" in options:
+            values["map_max_voxels"] = options.pop("limit")
+        parameters = PerceptionParameters.from_values(values)
         self.shared = Shared(
             parameters=lambda: parameters, now=lambda: 10.0, log=ThrottledLog(logger)
         )
@@ -229,6 +235,71 @@ def test_after_a_jump_back_the_map_stays_and_time_goes_on_from_there(bench: Benc
     assert bench.keeper.view.state.columns.last_seen.max() == 5
 
 
+@pytest.mark.parametrize("stamp", [0, -5])
+def test_a_cloud_without_a_time_is_left_out_and_ages_nothing(
+    bench: Bench, tmp_path: Path, stamp: int
+) -> None:
+    bench.see(snapshot(stamp=100))
+    bench.see(snapshot(3.0, stamp=stamp, epoch=1))  # time seems to have gone back
+    report = bench.keeper.report()
+    assert report.skipped == {"stamp": 1} and "stamp" in report.trouble
+    assert map_status(report).values["skipped_stamp"] == "1"
+    bench.see(snapshot(6.0, stamp=101, epoch=2))
+    bench.keeper._path = tmp_path / "a.map.safetensors"
+    bench.keeper.save()
+    assert load_map(bench.keeper._path).columns.last_seen.tolist() == [100] * 3 + [101] * 3
+
+
+def test_a_map_that_would_be_cut_is_refused_but_may_be_read() -> None:
+    empty = empty_columns(1001, IDENTITY.feature_dim)
+    cells = np.zeros((1001, 3), np.int64)
+    cells[:, 0] = np.arange(1001)
+    start = replace(
+        empty_state(IDENTITY), columns=replace(empty, keys=pack(cells), counts=empty.counts + 1)
+    )
+    with pytest.raises(SasError, match="Set map_max_voxels to 1001 or more"):
+        Bench(start=start, limit=1000)
+    reader = Bench(start=start, limit=1000, building=False)
+    assert len(reader.keeper.view.state) == 1001
+    reader.keeper.stop()
+
+
+def test_what_waits_for_the_map_is_not_in_the_devices_memory() -> None:
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> Float64Array:
+        busy.set()
+        assert go_on.wait(30.0)
+        return np.eye(4)
+
+    bench = Bench(slow)
+    try:
+        seen = snapshot(frame="lidar")
+        features = OnDevice(seen.scene.features)
+        bench.keeper.offer(replace(seen, scene=replace(seen.scene, features=cast(Any, features))))
+        assert features.copies == 1
+        assert busy.wait(30.0)
+        go_on.set()
+        bench.until(lambda: bench.keeper.report().clouds == 1, "the cloud")
+    finally:
+        go_on.set()
+        bench.keeper.stop()
+
+
+class OnDevice:
+    """Features on a GPU, as far as the keeper looks at them."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows, self.copies, self.device = rows, 0, torch.device("cuda")
+
+    def detach(self) -> OnDevice:
+        return self
+
+    def cpu(self) -> torch.Tensor:
+        self.copies += 1
+        return self.rows
+
+
 def test_saved_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "flat.map.safetensors"
     bench = Bench(path=path)
@@ -254,6 +325,13 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(SasError, match="map_file"):
         unnamed.keeper.save()
     unnamed.keeper.stop()
+
+
+def test_a_folder_that_takes_no_map_is_told_at_once(bench: Bench, tmp_path: Path) -> None:
+    warn_where_it_cannot_be_saved(tmp_path / "a.map.safetensors", bench.shared)
+    assert not bench.lines
+    warn_where_it_cannot_be_saved(tmp_path / "none" / "a.map.safetensors", bench.shared)
+    assert str(tmp_path / "none") in bench.lines[0] and "map_file" in bench.lines[0]
 
 
 @pytest.mark.parametrize(

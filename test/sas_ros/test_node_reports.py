@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from sas_ros.client import as_json, as_table
+from sas_ros.nodes import bench, load, load_clients, soak
 from sas_ros.nodes.diagnostics import (
     DROP_REASONS,
     InputState,
@@ -20,7 +22,9 @@ from sas_ros.nodes.diagnostics import (
     input_status,
     resident_megabytes,
 )
+from sas_ros.nodes.load import _Crowd
 from sas_ros.nodes.log import ThrottledLog
+from sas_ros.nodes.measured import MeasuredNode, input_counts
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.report import NodeState, make_report
 from sas_ros.nodes.shared import Shared
@@ -131,6 +135,32 @@ def test_gravity_is_told_with_source_and_angle(up: Up, level: Level, angle: str)
     gravity = report[2]
     assert gravity.level == level
     assert (gravity.values["up_source"], gravity.values["angle_to_z_deg"]) == (up.source, angle)
+
+
+def test_a_bench_stays_in_a_namespace_of_its_own_whatever_the_domain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the robot's ROS_DOMAIN_ID exported, generated rooms must not reach its node."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda words, **_: started.append(words) or SimpleNamespace(pid=1)
+    )
+    monkeypatch.setenv("ROS_DOMAIN_ID", "42")
+    node = MeasuredNode({"student": "tiny"})
+    assert node.namespace.startswith("sas_bench_") and str(os.getpid()) in node.namespace
+    _Crowd(tmp_path / "points.npy", 3, 1.0, 0.0, node.namespace)._start(3, 1.0)
+    assert f"__ns:=/{node.namespace}" in started[0]
+    assert started[1][started[1].index("--namespace") + 1] == node.namespace
+
+    def report(namespace: str) -> Any:
+        pairs = [SimpleNamespace(key="processed", value="3")]
+        status = SimpleNamespace(name=f"/{namespace}/perception: input", values=pairs)
+        return SimpleNamespace(status=[status])
+
+    assert input_counts(report("sas"), node.namespace) is None
+    assert input_counts(report(node.namespace), node.namespace) == {"processed": 3}
+    for module in (bench, load, load_clients, soak):
+        assert 'namespace="sas"' not in Path(str(module.__file__)).read_text()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -13,14 +13,16 @@ import pytest
 from encoders import HashEncoder
 
 from sas_ros.errors import SasError
+from sas_training.capability import teaching
 from sas_training.capability.files import read_mask, read_plane, write_image, write_mask
 from sas_training.capability.running import Plan, run
 from sas_training.capability.table import CapabilityTable
 from sas_training.capability.teaching import parse_teacher
 from sas_training.cli import main
-from sas_training.learn.settings import load_teachers
+from sas_training.learn.settings import TeacherChoice, load_teachers
 from sas_training.teachers import reference_plugin
 from sas_training.teachers.images import read_image
+from sas_training.vocabularies import Words
 
 pytest.importorskip("diffusers")
 pytest.importorskip("scipy")
@@ -108,6 +110,9 @@ def test_from_words_to_a_table(
     scores = json.loads((out / "scores.json").read_text())
     assert [row["image"] for row in scores["images"]] == ["0000", "0001", "0002"] * 2
     assert len(scores["images"][0]["overlap"]) == 1
+    assert "earlier run" not in page
+    assert main(command(models, out, *making(models))) == 0
+    assert "capability.json and chart.png are of an earlier run" in (out / "report.md").read_text()
 
 
 def test_the_rule_rejects_all_and_says_so(
@@ -174,6 +179,29 @@ def test_teachers_of_the_command_line_and_of_a_file(models: Path, tmp_path: Path
     shutil.copy(models / "words.txt", tmp_path / "none.toml")
     with pytest.raises(SasError):
         load_teachers(tmp_path / "none.toml")
+
+
+def test_clipseg_is_asked_for_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Pixels:
+        text_encoder = "hash"
+        channels = 384
+
+        def features(self, images: Any) -> Any:
+            raise AssertionError
+
+    def load(name: str, options: Any) -> Any:
+        asked.append(options.labels)
+        return Pixels()
+
+    monkeypatch.setattr(teaching, "load_teacher", load)
+    monkeypatch.setattr(teaching, "PixelTeacher", Pixels)
+    words = Words("", ("bed", "chair"), (("a bed",), ("a chair",)), np.zeros((2, 3), np.uint8))
+    own = TeacherChoice("clipseg", "own", labels=("stool",))
+    choices = [parse_teacher("clipseg:folder"), own, parse_teacher("lseg:file")]
+    teaching.load_callers(choices, words, encoder="hash")
+    assert asked == [("bed", "chair"), ("stool",), ()]
 
 
 def test_plans_are_checked(tmp_path: Path) -> None:

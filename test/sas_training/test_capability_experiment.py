@@ -22,10 +22,12 @@ from sas_training.experiment import capability_links, pipeline
 from sas_training.experiment.agreement import agreement, sign_agreement, spearman
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, CapabilityRun
-from sas_training.experiment.capability_result import HEADLINES, read_result
+from sas_training.experiment.capability_result import HEADLINES, read_result, result_of
 from sas_training.experiment.capability_rows import ROWS, completed
 from sas_training.experiment.capability_settings import load_capability_settings
 from sas_training.experiment.capability_stages import everything
+from sas_training.experiment.capability_truth import classes_shown, true_table
+from sas_training.experiment.figures import RowCounts
 from sas_training.experiment.files import Files
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.settings import SCALES, TEACHERS, load_settings
@@ -115,6 +117,55 @@ def test_a_table_is_completed_without_preferring_anybody() -> None:
     values = whole.aligned(("a", "b"), ("bed", "wall"))
     np.testing.assert_allclose(values, [[0.2, 0.5], [0.6, 0.5]])
     assert completed(whole) is whole
+
+
+def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    of = load_settings("tiny")
+    about = CapabilityRun(
+        tmp_path,
+        load_capability_settings("tiny"),
+        Files(tmp_path, of, of.development),
+        tmp_path,
+    )
+    report = {"kind": "sas_priors", "format_version": 1, "weights": ["a", "b", "c"]}
+    report |= {"training": {}, "settings": load_priors_settings("tiny").to_dict()}
+    for name in (PIPELINE, SEGMENTER):
+        (tmp_path / name).mkdir()
+    (tmp_path / "priors.json").write_text(json.dumps(report))
+    # The last three classes are not shown, whatever the teachers say there.
+    shown = np.array([50] * (len(VOCABULARY) - 3) + [0] * 3)
+    for index in range(about.ablation.rooms("held_out")):
+        about.truth(index).parent.mkdir(parents=True, exist_ok=True)
+        union = np.full((3, len(VOCABULARY)), 100)
+        overlap = rng.integers(1, 50, union.shape) * (shown > 0)
+        np.savez(about.truth(index), overlap=overlap, union=union, shown=shown)
+    truth = true_table(about)
+    assert classes_shown(truth) == VOCABULARY[:-3]
+    assert truth.made.notes["pixels"]["wall"] == 50 * about.ablation.rooms("held_out")
+    tables = {}
+    for number, name in enumerate(LINKS):
+        kept = VOCABULARY[number:]
+        values = truth.aligned(TEACHERS, kept) + np.isin(kept, VOCABULARY[-3:])
+        tables[name] = CapabilityTable(TEACHERS, kept, values)
+    counts = np.ones((1, 2, 20, 20), dtype=np.int64)
+    rows = {name: RowCounts(counts, counts) for name in ROWS}
+    result = result_of(about, "development", truth, tables, rows)
+    names = list(VOCABULARY[4:-3])
+    assert [one["class"] for one in result["per_class"]] == names
+    assert result["left_out"] == {
+        "not_shown": list(VOCABULARY[-3:]),
+        "not_measured": list(VOCABULARY[:4]),
+    }
+    for number, link in enumerate(result["links"].values()):
+        assert link["n"] == result["n"] == len(names)
+        assert link["measured"] == len(VOCABULARY) - number
+        assert link["spearman"]["value"] == pytest.approx(1)
+        assert link["sign_agreement"]["value"] == 1
+        assert link["mean_error"] == 0
+    unseen = {name: CapabilityTable(TEACHERS, ("sink",), np.ones((3, 1))) for name in LINKS}
+    with pytest.raises(SasError, match="No class that the held-out rooms show"):
+        result_of(about, "development", truth, unseen, rows)
 
 
 # --------------------------------------------------------------------------------------- settings

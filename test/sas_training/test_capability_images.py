@@ -176,6 +176,9 @@ def test_other_settings_are_a_sentence_not_a_mix(model: TextToImage, tmp_path: P
         run.write_text(text)
         with pytest.raises(SasError, match=said):
             make_images(model, files, ["chair"], FAST, images=1)
+    run.unlink()
+    with pytest.raises(SasError, match="has images but no run"):
+        make_images(model, files, ["chair"], FAST, images=1)
 
 
 def test_folders_of_classes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
-from sas_training.capability.files import read_mask, write_share
+from sas_training.capability import samples
+from sas_training.capability.files import CapabilityFiles, read_mask, write_share
 from sas_training.capability.points import coarse_mask, prompt_points, without_frame
 from sas_training.capability.pseudo_masks import (
+    MaskSettings,
     PseudoMask,
     Quality,
     RejectionRule,
@@ -226,6 +229,26 @@ def test_pseudo_masks_are_kept_with_their_figures(tmp_path: Path) -> None:
 
 
 # Segmenters
+
+
+def test_pseudo_masks_belong_to_the_images_they_were_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_pseudo", lambda *_: SimpleNamespace(quality=None))
+    files = CapabilityFiles(tmp_path, ("chair",))
+
+    def mask() -> Path:
+        found = samples.synthetic(files, ("chair",), 1, MaskSettings(), None, None)
+        return found[0].mask
+
+    with pytest.raises(SasError, match=r"run\.json cannot be read"):
+        mask()
+    files.same_settings({"model": "one"})
+    first = mask()
+    assert mask() == first
+    files.run.unlink()
+    files.same_settings({"model": "another"})
+    assert mask() != first
 
 
 def test_segmenters_by_name(tmp_path: Path) -> None:

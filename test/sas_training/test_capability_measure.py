@@ -17,7 +17,14 @@ from sas_ros.errors import SasError
 from sas_training.capability.certainty import cautious
 from sas_training.capability.class_maps import Caller, class_map
 from sas_training.capability.files import write_image, write_mask
-from sas_training.capability.measure import Example, count, interval, measure, table_of
+from sas_training.capability.measure import (
+    LEAST_IMAGES,
+    Example,
+    count,
+    interval,
+    measure,
+    table_of,
+)
 from sas_training.capability.samples import examples_of
 from sas_training.capability.samples import given as given_samples
 from sas_training.capability.table import CapabilityTable, Measurement
@@ -187,6 +194,16 @@ def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
         low, high = interval(each, (7, trial), 300, 0.9)[0]
         hits += low <= 0.4 <= high
     assert 0.82 <= hits / 200 <= 0.96
+
+
+def test_few_images_leave_everything_open() -> None:
+    each = np.random.default_rng(2).random((2, LEAST_IMAGES))
+    for few in range(1, LEAST_IMAGES):
+        ends = interval(each[:, :few], (1,), 100, 0.95)
+        np.testing.assert_array_equal(ends, [[0, 1], [0, 1]])
+    enough = interval(each, (1,), 100, 0.95)
+    assert (0 < enough[:, 0]).all() and (enough[:, 0] < enough[:, 1]).all()
+    assert (enough[:, 1] < 1).all()
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, load_small_teacher, save_teacher
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.openscene import write_openscene
-from sas_training.fusion.projection import ProjectionSettings
+from sas_training.fusion.projection import Places, ProjectionSettings, seen
 from sas_training.learn.asked_words import AskedWords, Tally, read_numbers
 from sas_training.learn.lifted_labels import lifted_labels
 from sas_training.learn.settings import load_settings
+from sas_training.scenes.fusing import projection_of
 from sas_training.scenes.kinds import open_scenes
 from sas_training.scenes.scene import Scene
 from sas_training.teachers import LabelledMask, reference_plugin
@@ -217,6 +218,30 @@ weights = {json.dumps(str(place / "dense.safetensors"))}
     (tmp_path / "learn.toml").write_text('[[teachers]]\nname = "precomputed"\n')
     command = ["fuse", str(place / "seq-01"), "--kind", "7scenes", "--run", str(tmp_path / "run")]
     assert main([*command, "--config", str(tmp_path / "learn.toml")]) == 2
+
+
+def test_what_a_mask_teacher_alone_is_silent_about_is_still_shown(
+    place: Path, tmp_path: Path
+) -> None:
+    weights = json.dumps(str(place / "regions.safetensors"))
+    text = f'[[teachers]]\nname = "small"\nweights = {weights}\n'
+    (tmp_path / "learn.toml").write_text(text)
+    run = tmp_path / "run"
+    report = fused(tmp_path, place / "seq-01", "7scenes", run, "--frames", "0")
+    scene = open_scenes("7scenes", place / "seq-01")[0]
+    places = torch.from_numpy(scene.points.astype(np.float64))
+    shown = np.zeros(len(scene.points), dtype=bool)
+    for _, frame in scene.frames.usable():
+        index, _ = seen(Places.of(places), frame.view, projection_of("7scenes"))
+        shown[np.asarray(index)] = True
+    said = PointFeatures.load(next(run.glob("said-*/seq-01.safetensors"))).mask
+    assert 0 < said.sum() < shown.sum() < len(shown)
+    assert report["scenes"][0]["shown"] == pytest.approx(shown.mean())
+    silent = 1 - said.sum() / shown.sum()
+    assert report["points"]["small"]["silent"] == pytest.approx(silent)
+    next(run.glob("shown-*/seq-01.safetensors")).unlink()  # as in runs of before
+    again = fused(tmp_path, place / "seq-01", "7scenes", run, "--frames", "0")
+    assert again["scenes"] == report["scenes"]
 
 
 def test_captions_reach_the_report(tmp_path: Path) -> None:

@@ -25,6 +25,28 @@ NAMES = ("wall", "chair", "sofa", "other")
 TEXT = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]], dtype=np.float32)
 
 
+def test_a_teacher_that_is_not_fused_joins_no_intervals() -> None:
+    """Its interval covers those of the two that are, which are far from each other."""
+    words = ("wall", "chair", "sofa")
+    means, ends = [0.8, 0.2, 0.5], [(0.7, 0.9), (0.1, 0.3), (0.0, 1.0)]
+    table = CapabilityTable(
+        ("a", "b", "unfused"),
+        words,
+        np.repeat(np.array(means)[:, None], 3, axis=1),
+        intervals=np.repeat(np.array(ends)[:, None], 3, axis=1),
+    )
+    mask = np.ones(1, dtype=bool)
+    said = [
+        PointFeatures(np.array([row], dtype=np.float16), mask, name, "room")
+        for name, row in (("a", [1, 0, 0]), ("b", [0, 1, 0]))
+    ]
+    apart = FusionSettings(tau=0.5, certainty="separate")
+    found = fuse_teachers(said, TEXT[:3], words, table, apart)
+    expected = fuse_teachers(said, TEXT[:3], words, table, FusionSettings(tau=0.5))
+    np.testing.assert_array_equal(found.features, expected.features)
+    assert found.features[0, 0] > found.features[0, 1]
+
+
 def cls(feature: Any) -> int:
     """Index of the largest dot product, the first of equal ones."""
     products = [

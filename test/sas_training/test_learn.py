@@ -197,6 +197,18 @@ def test_folders_follow_from_what_decides_their_files(tmp_path: Path) -> None:
     assert moved.cloud("x") != plain.cloud("x") and moved.said(0, "x") != plain.said(0, "x")
 
 
+def test_words_of_a_file_are_what_it_says_not_where_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    changes = (f"vocabulary.labels={str(path)!r}",)
+    folders = []
+    for text in ("wall\nchair\n", "wall\nchair = a stool\n", "wall\nsofa\n"):
+        path.write_text(text)
+        folders.append(files(tmp_path, changes=changes).features())
+    assert len(set(folders)) == 3
+    path.write_text("wall\nchair\n")
+    assert files(tmp_path, changes=changes).features() == folders[0]
+
+
 def test_a_changed_recording_is_another_one_and_what_we_write_is_not(tmp_path: Path) -> None:
     (tmp_path / "seq").mkdir()
     pose = tmp_path / "seq" / "frame-000000.pose.txt"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,15 @@ from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.evaluation.labels import SCANNET20
+from sas_training.jobs import Workers
+from sas_training.priors import stages
 from sas_training.priors.captions import caption, colour_name
 from sas_training.priors.fit import Fit
 from sas_training.priors.pictures import cut_square, square_around
-from sas_training.priors.saving import read_report
+from sas_training.priors.saving import PIPELINE, SEGMENTER, read_report
 from sas_training.priors.segmenter import mask_loss, points_inside
 from sas_training.priors.settings import SCALES, FitSettings, load_priors_settings
-from sas_training.priors.stages import PriorsFiles, write_folders
+from sas_training.priors.stages import PriorsFiles, make_priors, write_folders
 
 
 # --------------------------------------------------------------------------------------- settings
@@ -65,6 +68,78 @@ def test_an_unknown_scale_and_a_missing_run_are_named(tmp_path: Path) -> None:
     (tmp_path / "priors.json").write_text('{"kind": "sas_priors", "format_version": 9}')
     with pytest.raises(SasError, match="format 9"):
         read_report(tmp_path)
+
+
+def _report() -> dict[str, Any]:
+    return {
+        "kind": "sas_priors",
+        "format_version": 1,
+        "weights": ["a", "b", "c"],
+        "training": {"autoencoder": {"loss": 0.5}, "denoiser": {"loss": 1, "unfinished": 3}},
+        "settings": load_priors_settings("tiny").to_dict(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": None}, "weights are no list"),
+        ({"weights": [1]}, "weights are no list"),
+        ({"training": None}, "training is not"),
+        ({"training": {"denoiser": {}}}, "training is not"),
+        ({"training": {"denoiser": {"loss": 0.1, "unfinished": "3"}}}, "training is not"),
+        ({"settings": 3}, "lacks its settings"),
+        ({"settings": {"pictures": {"size": "wide"}}}, "size must be"),
+        ({"settings": {"pictures": {"classes": 3}}}, "classes must be"),
+        ({"settings": {"seeds": 3}}, "no key 'seeds'"),
+    ],
+)
+def test_a_damaged_report_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    for name in (PIPELINE, SEGMENTER):
+        (tmp_path / name).mkdir()
+    (tmp_path / "priors.json").write_text(json.dumps(_report()))
+    assert read_report(tmp_path)["weights"] == _report()["weights"]
+    (tmp_path / "priors.json").write_text(json.dumps({**_report(), **change}))
+    with pytest.raises(SasError, match=message):
+        read_report(tmp_path)
+
+
+def test_the_report_is_gone_before_folders_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("diffusers", "transformers"):
+        pytest.importorskip(package)
+    files = PriorsFiles(tmp_path, load_priors_settings("tiny"))
+    for name in (PIPELINE, SEGMENTER):
+        (tmp_path / name).mkdir()
+    files.report.write_text(json.dumps(_report()))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "_filled", lambda *_: {"loss": 0.1})
+    monkeypatch.setattr(stages, "_latents", lambda _: (None, 1.0))
+    monkeypatch.setattr(stages, "text_parts", lambda *_: ("tokenizer", "model"))
+    monkeypatch.setattr(stages, "save_pipeline", lambda *_: None)
+    monkeypatch.setattr(stages, "save_segmenter", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_folders(files)
+    with pytest.raises(SasError, match="no priors in"):
+        read_report(tmp_path)
+
+
+def test_an_old_library_is_named_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("diffusers", "transformers"):
+        pytest.importorskip(package)
+    # As in transformers 4, which has no such module.
+    monkeypatch.setitem(sys.modules, "transformers.models.sam.image_processing_pil_sam", None)
+    monkeypatch.setattr(stages, "text_parts", lambda *_: ("tokenizer", "model"))
+    files = PriorsFiles(tmp_path / "run", load_priors_settings("tiny"))
+    with Workers(1, lambda _: None) as workers, pytest.raises(SasError, match="from 5 on"):
+        make_priors(files, workers)
+    assert not files.run.exists()
 
 
 # --------------------------------------------------------------------------------- what is learned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -309,10 +310,19 @@ def test_a_bundle_is_calibrated_anew(
     assert set(sizes) == set(SCANNET20.names) and set(sizes.values()) <= set(SIZES)
     assert second.provenance["metrics"]["calibration"] == second.calibration.to_metadata()
     assert printed["held_out_rooms"] == 2 and 0 <= printed["absent_words_found"] <= 1
+    assert printed["goal_reached"] is (printed["absent_words_found"] <= ABSENT_FOUND_GOAL)
     # Again the same bytes, and a student with other words is refused.
     again = tmp_path / "again.safetensors"
     assert main([*command[:-1], str(again)]) == 0
     assert again.read_bytes() == new.read_bytes()
+    # One room has no other half to measure on: every share would be 0.
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(sorted((rooms / "rooms").glob("*.npz"))[0], one)
+    command[4] = str(one)
+    assert main([*command[:-1], str(tmp_path / "none.safetensors")]) == 2
+    assert "at least 2 rooms" in capsys.readouterr().err
+    command[4] = str(rooms)
     other = student_of(MinkUNetConfig(2, 32, 8, (8,) * 8, (1,) * 8))
     replace(other, text_encoder="hash").save(old)
     assert main([*command[:-1], str(tmp_path / "none.safetensors")]) == 2

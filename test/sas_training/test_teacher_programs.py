@@ -67,6 +67,16 @@ def test_a_program_is_a_teacher_and_a_captioner(tmp_path: Path) -> None:
     assert (teacher.description.name, teacher.description.model) == ("brightness", "none")
 
 
+def test_an_edited_program_is_another_teacher(
+    program: Callable[[str], tuple[str, ...]],
+) -> None:
+    first = Program.ask(program("true")).description()
+    assert Program.ask(program("true")).description() == first
+    edited = Program.ask(program("false")).description()
+    assert edited.settings["command"] == first.settings["command"]
+    assert edited.settings["files"] != first.settings["files"]
+
+
 def test_a_program_gets_images_words_and_masks(
     tmp_path: Path, program: Callable[..., tuple[str, ...]]
 ) -> None:
