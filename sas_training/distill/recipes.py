@@ -6,9 +6,7 @@ fields below, in the table of its dataclass; what is left out keeps the value it
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from sas_ros.student.minkunet import MinkUNetConfig, minkunet14a, minkunet18a, m
 from sas_training.distill.objectives import ObjectiveSettings
 from sas_training.distill.scene_augment import AugmentSettings
 from sas_training.distill.self_distillation import VARIANTS, SelfDistillation, variant
-from sas_training.distill.tables import read_toml, read_value, settings_from
+from sas_training.distill.tables import config_folders, read_toml, read_value, settings_from
 from sas_training.distill.trainer import TINY_PLANES
 
 FOLDER = "distill"
@@ -234,7 +232,7 @@ def find_recipe(name_or_path: str) -> Path:
             return path
         raise SasError(f"There is no recipe at {path}.")
     known: list[str] = []
-    for folder in _folders():
+    for folder in config_folders(FOLDER):
         candidate = folder / f"{name_or_path}.toml"
         if candidate.is_file():
             return candidate
@@ -243,14 +241,6 @@ def find_recipe(name_or_path: str) -> Path:
         f"There is no recipe called {name_or_path!r}; found: "
         f"{', '.join(dict.fromkeys(known)) or 'none'}. Give a name or the path of a .toml file."
     )
-
-
-def _folders() -> Iterator[Path]:
-    """Folders of recipes, nearest first: the source tree, then installed ones."""
-    yield Path(__file__).resolve().parents[2] / "config" / FOLDER
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in [*prefixes, sys.prefix]:
-        yield Path(prefix) / "share" / "sas_ros" / "config" / FOLDER
 
 
 def _change(tables: dict[str, Any], change: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sas_ros.errors import SasError
+from sas_ros.student.locate import student_folders
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +21,11 @@ else:
 Settings = TypeVar("Settings")
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def config_folders(name: str) -> list[Path]:
+    """Where shipped settings of a kind may lie: beside the code, or where it is installed."""
+    return [folder.parent / name for folder in student_folders()]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

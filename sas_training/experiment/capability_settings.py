@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.distill.tables import read_toml, settings_from
-from sas_training.experiment.settings import SCALES, config_folders
+from sas_training.distill.tables import config_folders, read_toml, settings_from
+from sas_training.experiment.settings import SCALES
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def load_capability_settings(scale_or_path: str) -> CapabilityExperiment:
     """Read the settings of a scale, or a TOML file; raises SasError for a mistake in it."""
     path = Path(scale_or_path)
     if path.suffix != ".toml":
-        found = [folder / f"capability-{scale_or_path}.toml" for folder in config_folders()]
+        found = [
+            folder / f"capability-{scale_or_path}.toml" for folder in config_folders("experiment")
+        ]
         path = next((one for one in found if one.is_file()), path)
     if path.suffix != ".toml":
         raise SasError(

@@ -6,9 +6,6 @@ choices are made on the seeds of development and measured once on the final ones
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from typing import Any
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import check_prompt
 from sas_training.distill.recipes import Recipe, VocabularySettings
-from sas_training.distill.tables import read_toml, settings_from
+from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.superpoints import SuperpointSettings
@@ -240,7 +237,7 @@ def _find(scale_or_path: str) -> Path:
     path = Path(scale_or_path)
     if path.suffix == ".toml":
         return path
-    for folder in config_folders():
+    for folder in config_folders("experiment"):
         candidate = folder / f"{scale_or_path}.toml"
         if candidate.is_file():
             return candidate
@@ -248,11 +245,3 @@ def _find(scale_or_path: str) -> Path:
         f"There is no experiment of the scale {scale_or_path!r}; use {', '.join(SCALES)}, or the "
         "path of a .toml file."
     )
-
-
-def config_folders() -> Iterator[Path]:
-    """Where settings of experiments may lie: beside the code, or where it is installed."""
-    yield Path(__file__).resolve().parents[2] / "config" / "experiment"
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in [*prefixes, sys.prefix]:
-        yield Path(prefix) / "share" / "sas_ros" / "config" / "experiment"

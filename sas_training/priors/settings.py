@@ -5,15 +5,12 @@ Every weight follows from this file and the code.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.distill.tables import read_toml, settings_from
+from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.evaluation.labels import SCANNET20
 
 SCALES = ("tiny", "small", "full")
@@ -210,7 +207,7 @@ def _find(scale_or_path: str) -> Path:
     path = Path(scale_or_path)
     if path.suffix == ".toml":
         return path
-    for folder in _folders():
+    for folder in config_folders("priors"):
         candidate = folder / f"{scale_or_path}.toml"
         if candidate.is_file():
             return candidate
@@ -218,10 +215,3 @@ def _find(scale_or_path: str) -> Path:
         f"There are no priors of the scale {scale_or_path!r}; use {', '.join(SCALES)}, or the "
         "path of a .toml file."
     )
-
-
-def _folders() -> Iterator[Path]:
-    yield Path(__file__).resolve().parents[2] / "config" / "priors"
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in [*prefixes, sys.prefix]:
-        yield Path(prefix) / "share" / "sas_ros" / "config" / "priors"
