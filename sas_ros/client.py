@@ -73,10 +73,12 @@ def ask_node(arguments: argparse.Namespace, ros_arguments: Sequence[str] = ()) -
     from rclpy.node import Node
     from sas_msgs.srv import Query
 
+    from sas_ros.nodes.outputs import of_services
+
     rclpy.init(args=list(ros_arguments))
     try:
         node = Node("sas_query", namespace=arguments.namespace)
-        client = node.create_client(Query, "query")
+        client = node.create_client(Query, "query", qos_profile=of_services())
         deadline = time.monotonic() + arguments.timeout
         if not client.wait_for_service(arguments.timeout):
             raise SasError(

@@ -51,6 +51,7 @@ class _Bench:
         from sensor_msgs.msg import PointCloud2, PointField
 
         from sas_ros.clouds import write_cloud
+        from sas_ros.nodes.outputs import of_services
 
         rclpy.init()
         self._rclpy, self._query, self._measured = rclpy, Query, node
@@ -59,7 +60,7 @@ class _Bench:
         self._publisher = self._node.create_publisher(PointCloud2, "points", profile)
         self._node.create_subscription(PointCloud2, "labeled_points", self._labelled, profile)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._reported, profile)
-        self._client = self._node.create_client(Query, "query")
+        self._client = self._node.create_client(Query, "query", qos_profile=of_services())
         self._message = write_cloud(PointCloud2, PointField, cloud.header, cloud)
         self._arrived = 0
         self._reports: list[dict[str, str]] = []

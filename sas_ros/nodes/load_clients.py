@@ -76,11 +76,11 @@ def contradiction(answer: Any, base: Float32Array) -> str | None:
 class _Client:
     """Asks again when it was answered and its turn has come."""
 
-    def __init__(self, node: Any, kind: Any, number: int, period: float, depth: Any) -> None:
+    def __init__(self, node: Any, kind: Any, number: int, period: float) -> None:
+        from sas_ros.nodes.outputs import of_services
+
         self._kind, self._number, self._period = kind, number, period
-        # Every client is sent the answers of all: at the default depth of 10 those of a crowd push
-        # each other out of its reader before it looks.
-        self.client = node.create_client(kind, "query", qos_profile=depth)
+        self.client = node.create_client(kind, "query", qos_profile=of_services())
         self.future: Any = None
         self.asked = 0
         self._due = self._started = 0.0
@@ -122,12 +122,10 @@ def run_clients(
     from rclpy.node import Node
     from sas_msgs.srv import Query
 
-    from sas_ros.nodes.outputs import reliable
-
     rclpy.init()
     node = Node("clients", namespace=namespace)
     period = 1.0 / rate if rate > 0 else 0.0
-    crowd = [_Client(node, Query, number, period, reliable(200)) for number in range(clients)]
+    crowd = [_Client(node, Query, number, period) for number in range(clients)]
     latencies: list[float] = []
     statuses: Counter[str] = Counter()
     wrong: list[str] = []

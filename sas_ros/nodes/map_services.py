@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from sas_ros.errors import SasError
+from sas_ros.nodes.answering import create_answering_service
 from sas_ros.nodes.log import describe
 from sas_ros.nodes.map_keeper import MapKeeper
 from sas_ros.nodes.shared import Shared
@@ -27,9 +27,8 @@ class MapServices:
     def __init__(self, node: Node, shared: Shared, keeper: Callable[[], MapKeeper | None]) -> None:
         self._node, self._log, self._keeper = node, shared.log, keeper
         self._saving = False
-        group = ReentrantCallbackGroup()
-        node.create_service(Trigger, "save_map", self._save, callback_group=group)
-        node.create_service(Trigger, "reset_map", self._reset, callback_group=group)
+        create_answering_service(node, Trigger, "save_map", self._save, shared.log)
+        create_answering_service(node, Trigger, "reset_map", self._reset, shared.log)
 
     async def _save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:

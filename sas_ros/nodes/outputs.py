@@ -31,6 +31,15 @@ def reliable(depth: int, *, latched: bool = False) -> QoSProfile:
     )
 
 
+def of_services() -> QoSProfile:
+    """Of our services and of clients that ask them.
+
+    A client's reader gets the answers of all clients and drops those of others when it looks: at
+    the default depth of 10 they push its own out while it does not. Questions are lost likewise.
+    """
+    return reliable(200)
+
+
 class Publishers:
     """Everything the node publishes besides diagnostics; exists while the node is configured."""
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
@@ -19,6 +18,7 @@ from sensor_msgs.msg import PointCloud2
 from sas_ros.huge_pages import use_huge_pages
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages, parameters
+from sas_ros.nodes.answering import create_answering_service
 from sas_ros.nodes.frames import Arrival, FrameProcessor
 from sas_ros.nodes.lifecycle import ManagedNode
 from sas_ros.nodes.log import ThrottledLog, describe
@@ -87,11 +87,10 @@ class PerceptionNode(ManagedNode):
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", reliable(5))
         # Services exist in every state, so that a client learns NOT_ACTIVE instead of waiting.
-        # Reentrant: a query that waits for the text encoder must not hold up the next one.
-        # The default depth of 10 loses requests of several clients without a word.
-        shape = {"callback_group": ReentrantCallbackGroup(), "qos_profile": reliable(200)}
-        self.create_service(Query, "query", self._desk.query, **shape)
-        self.create_service(SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, **shape)
+        create_answering_service(self, Query, "query", self._desk.query, self._log)
+        create_answering_service(
+            self, SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, self._log
+        )
         MapServices(self, self._shared, lambda: self._desk.map)
         # Steady clocks: simulated time may stand still, and diagnostics have to say so.
         steady = Clock(clock_type=ClockType.STEADY_TIME)

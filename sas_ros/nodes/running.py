@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from sas_ros.errors import SasError
 
@@ -35,6 +40,17 @@ def run_node(
         0 after SIGINT, SIGTERM or a shutdown of the context, 1 when `start` failed, 2 for a bad
         parameter or argument (printed as one sentence).
     """
+    with _interrupts() as spinning:
+        return _run(make, args, start, stop, spinning)
+
+
+def _run(
+    make: Callable[[], Any],
+    args: Sequence[str] | None,
+    start: Callable[[Any], bool],
+    stop: Callable[[Any], bool],
+    spinning: Callable[[], None],
+) -> int:
     try:
         rclpy.init(args=None if args is None else list(args))
     except Exception as error:  # rclpy raises RCLError and others for bad arguments
@@ -46,11 +62,16 @@ def run_node(
         node = make()
         executor.add_node(node)
         if start(node):
+            spinning()
             executor.spin()
         elif rclpy.ok():  # interrupted while starting is no failure
             code = FAILED
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle):
+        if rclpy.ok():
+            raise
+        # A callback was about to publish when the signal shut the context down.
     except (SasError, ParameterException) as error:
         print(f"The node could not be started: {error}", file=sys.stderr)
         code = USER_ERROR
@@ -68,3 +89,31 @@ def run_node(
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """SIGINT raises KeyboardInterrupt until the function that this yields is called.
+
+    After that it only shuts the context down, as rclpy's own handler does, which ends `spin`: an
+    exception out of nowhere may hit the middle of a callback, or rclpy's C++ code while it warns,
+    which then ends in a SystemError.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    raises = True
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if raises:
+            signal.default_int_handler(number, frame)
+
+    def spinning() -> None:
+        nonlocal raises
+        raises = False
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield spinning
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -94,6 +94,7 @@ class _Load:
         from sensor_msgs.msg import PointCloud2, PointField
 
         from sas_ros.clouds import write_cloud
+        from sas_ros.nodes.outputs import of_services
 
         rclpy.init()
         self._rclpy, self._query, self._measured = rclpy, Query, node
@@ -106,7 +107,7 @@ class _Load:
             listen(PointCloud2, topic, lambda _: None, profile)
         listen(InstanceArray, "instances", lambda _: None, profile)
         listen(DiagnosticArray, "/diagnostics", self._reported, profile)
-        self._client = self._node.create_client(Query, "query")
+        self._client = self._node.create_client(Query, "query", qos_profile=of_services())
         self._messages = [write_cloud(PointCloud2, PointField, c.header, c) for c in clouds]
         self._sent: dict[tuple[int, int], float] = {}
         self._open: dict[Any, float] = {}

@@ -45,10 +45,6 @@ def bench(domain: int, tmp_path: Path, *words: object) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
 
-@pytest.mark.skipif(
-    "SAS_LOAD_CLIENTS" not in os.environ,
-    reason="by SAS_LOAD_CLIENTS only: some runs lose an answer, see docs/robot.md",
-)
 @needs_encoder
 def test_every_answer_fits_its_cloud_and_the_dead_harm_nobody(
     own_domain: int, student: Path, tmp_path: Path

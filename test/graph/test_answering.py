@@ -1,0 +1,156 @@
+"""Answers whose clients are not connected yet, and signals in the middle of a callback."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import Probe, Process
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from sas_ros.nodes import answering
+from sas_ros.nodes.answering import PAUSES, UNDELIVERED, PatientSender, delivered
+
+TIMED_OUT = f"{UNDELIVERED} (timeout): client will not receive response"
+
+
+class Told:
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def warn(self, key: str, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    warn_once = error = warn
+
+
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process watches; pytest puts its warnings back after the test."""
+    monkeypatch.setattr(answering, "_watching", False)
+    answering.watch_for_undelivered()
+
+
+def failing(times: int) -> Callable[[object, object], None]:
+    """Sends that the middleware gives up `times` times, as rclpy says it."""
+    left = [times]
+
+    def send(response: object, header: object) -> None:
+        sent.append((response, header))
+        if left[0]:
+            left[0] -= 1
+            warnings.warn(TIMED_OUT, RuntimeWarning, stacklevel=1)
+
+    sent: list[object] = []
+    send.sent = sent  # type: ignore[attr-defined]
+    return send
+
+
+@pytest.mark.usefixtures("watching")
+def test_only_that_warning_while_sending_counts() -> None:
+    send = failing(2)
+    assert [delivered(lambda: send(0, 0)) for _ in range(3)] == [False, False, True]
+    with pytest.warns(UserWarning, match="something else"):
+        assert delivered(lambda: warnings.warn("something else", stacklevel=1))
+    with pytest.warns(RuntimeWarning, match=UNDELIVERED):  # of a service that is not ours
+        failing(1)(0, 0)
+
+
+@pytest.mark.usefixtures("watching")
+@pytest.mark.parametrize("failures", [0, 1, len(PAUSES), len(PAUSES) + 1])
+def test_an_answer_is_sent_until_it_arrives_or_is_given_up_with_a_sentence(
+    domain: int, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr(answering, "PAUSES", (0.01,) * len(PAUSES))
+    context = Context()
+    context.init(domain_id=domain)
+    node = Node("answering", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    timers = len(list(node.timers))
+    try:
+        log, send = Told(), failing(failures)
+        PatientSender(node, send, "query", log)("answer", "header")
+        wanted = min(failures, len(PAUSES)) + 1
+        end = time.monotonic() + 20
+        while len(send.sent) < wanted and time.monotonic() < end:  # type: ignore[attr-defined]
+            executor.spin_once(timeout_sec=0.05)
+        executor.spin_once(timeout_sec=0.05)
+        assert send.sent == [("answer", "header")] * wanted  # type: ignore[attr-defined]
+        assert len(list(node.timers)) == timers
+        given_up = failures > len(PAUSES)
+        assert len(log.sentences) == given_up
+        assert not given_up or "query was given up" in log.sentences[0]
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def test_services_of_the_node_send_patiently(
+    graph_env: dict[str, str], domain: int, student: Path
+) -> None:
+    from inprocess import Running
+
+    running = Running(domain, "patient", student=str(student))
+    probe = Probe(domain, "patient")
+    try:
+        services = {service.srv_name: service for service in running.node.services}
+        for name in ("query", "set_vocabulary", "save_map", "reset_map"):
+            assert isinstance(services[name].send_response, PatientSender), name
+        # And rclpy's executor uses what was put in its place.
+        client = probe.node.create_client(Trigger, "reset_map")
+        assert client.wait_for_service(20.0)
+        call = client.call_async(Trigger.Request())
+        probe.until(call.done, what="an answer")
+        assert not call.result().success and "no map" in call.result().message
+    finally:
+        probe.close()
+        running.stop()
+
+
+_INTERRUPTED = """
+import os, signal, sys, time
+import rclpy
+from rclpy.node import Node
+from std_msgs.msg import String
+from sas_ros.nodes.running import run_node
+
+class Interrupted(Node):
+    def __init__(self):
+        super().__init__("interrupted")
+        self._publisher = self.create_publisher(String, "said", 1)
+        self.create_timer(0.01, self._work)
+
+    def _work(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        end = time.monotonic() + 20
+        while rclpy.ok() and time.monotonic() < end:
+            time.sleep(0.01)
+        print("the callback went on", flush=True)
+        self._publisher.publish(String(data="too late"))
+        print("published", flush=True)
+
+raise SystemExit(run_node(Interrupted))
+"""
+
+
+def test_an_interrupt_waits_for_the_callback_and_is_no_failure(
+    graph_env: dict[str, str], tmp_path: Path
+) -> None:
+    """An exception there might hit rclpy's own code, which makes a SystemError of it."""
+    module = tmp_path / "interrupted_node.py"
+    module.write_text(_INTERRUPTED)
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    process = Process(module.stem, ["--ros-args"], env={**graph_env, "PYTHONPATH": path})
+    assert process.wait(30.0) == 0, process.output
+    assert "the callback went on" in process.output
+    assert "Traceback" not in process.output
