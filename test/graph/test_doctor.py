@@ -187,8 +187,8 @@ def test_reliabilities_that_do_not_match(active: Running, helper: Helper, doctor
 def test_large_best_effort_clouds_get_lost(
     active: Running, doctor: Doctor, graph_env: dict[str, str], tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "large.npy", np.random.default_rng(0).normal(size=(150_000, 3)))
-    words = [str(tmp_path / "large.npy"), "--namespace", "doc", "--rate", "5"]
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).normal(size=(600_000, 3)))
+    words = [str(tmp_path / "large.npy"), "--namespace", "doc", "--rate", "2"]
     words += ["--reliability", "best_effort", "--transport"]
     plain = {k: v for k, v in graph_env.items() if not k.endswith("_PROFILES_FILE")}
     driver = Process("sas_ros.nodes.replay", [*words, "default"], env=plain)
