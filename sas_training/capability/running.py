@@ -76,6 +76,18 @@ class Plan:
             raise SasError("There must be an image of each class, and a batch of one, at least.")
 
 
+class NothingLeft(SasError):
+    """All images were left out, so that teachers cannot be measured.
+
+    Attributes:
+        rejected: class -> reason -> images left out for it.
+    """
+
+    def __init__(self, message: str, rejected: Mapping[str, Mapping[str, int]]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of it.
@@ -109,6 +121,7 @@ def run(
         progress: (title, work) -> the work, shown.
 
     Raises:
+        NothingLeft: there are teachers, but no image to measure them with.
         SasError: see the stages.
     """
     files = CapabilityFiles(plan.output, plan.classes)
@@ -156,9 +169,10 @@ def run(
     elif teachers:
         # An older table would be taken for one of these images.
         files.table.unlink(missing_ok=True)
-        raise SasError(
+        raise NothingLeft(
             f"All {len(samples)} images were left out, so that there is nothing to measure with; "
-            f"{files.report} says why. Make more or better ones, or reject none."
+            f"{files.report} says why. Make more or better ones, or reject none.",
+            rejects(samples),
         )
     return Outcome(samples, made, table)
 

@@ -65,4 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         for name, facts in report["training"].items():
             taken = f", unfinished, {facts['unfinished']} steps" if "unfinished" in facts else ""
             print(f"{name}: last loss {facts['loss']:.4f}{taken}")
+        for name, facts in report.get("held_out", {}).get("segmenter", {}).items():
+            print(f"segmenter: mean IoU {facts['iou']:.2f} of {facts['count']} unseen {name}")
     return 0

@@ -18,6 +18,7 @@ _COLORS = ((196, 132, 60), (52, 110, 168), (92, 148, 92))
 def draw_agreement(
     entries: Sequence[Mapping[str, Any]],
     link: str,
+    what: str,
     teachers: Sequence[str],
     pair: Sequence[str],
 ) -> npt.NDArray[np.uint8]:
@@ -26,11 +27,12 @@ def draw_agreement(
     Args:
         entries: of `per_class` in the result.
         link: whose capabilities are shown against `true`.
+        what: that link is, in words.
     """
     width = _LEFT + 2 * _SIDE + _GAP + 24
     image = np.full((_TOP + _SIDE + _BOTTOM, width, 3), 255.0, np.float32)
     left = _Axes(image, _LEFT, 0.0, 1.0)
-    left.draw("true IoU in held-out rooms", "measured capability")
+    left.draw("true IoU in held-out rooms", f"measured: {what}")
     for number, name in enumerate(teachers):
         color = _COLORS[number % len(_COLORS)]
         draw_text(image, name, _LEFT + 110.0 * number, 24, 11.0, color)

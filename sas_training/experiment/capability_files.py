@@ -81,7 +81,7 @@ class CapabilityRun:
         return self.run / f"{WHOLE if name == 'coarse' else name}-{self._key()}"
 
     def table(self, name: str) -> Path:
-        """Capability table of one of `LINKS`."""
+        """What one of `LINKS` has measured, see `capability_tables`."""
         return self.run / f"table-{name}-{self._key()}.json"
 
     def truth(self, index: int) -> Path:

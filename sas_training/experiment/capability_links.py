@@ -21,12 +21,13 @@ from sas_training.capability.images import ImageSettings
 from sas_training.capability.pipelines import TextToImage, load_pipeline
 from sas_training.capability.points import coarse_mask
 from sas_training.capability.pseudo_masks import MaskSettings, RejectionRule
-from sas_training.capability.running import Plan, run
+from sas_training.capability.running import NothingLeft, Plan, run
 from sas_training.capability.segmenters import load_segmenter
 from sas_training.capability.tokens import class_tokens, prompt_of, template_of
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, CapabilityRun
+from sas_training.experiment.capability_tables import Nothing
 from sas_training.experiment.pictures import Picture
 from sas_training.experiment.single_objects import object_picture
 from sas_training.jobs import Job, Workers
@@ -36,7 +37,7 @@ from sas_training.priors.saving import PIPELINE, SEGMENTER, read_report
 
 
 def measure_links(about: CapabilityRun, workers: Workers) -> None:
-    """Write the table of every link that has none."""
+    """Write what every link has measured, where it is not written yet."""
     last = f"{about.settings.images - 1:04d}.png"
     folders = folder_names(VOCABULARY)
     jobs, looked = [], []
@@ -86,9 +87,13 @@ def _link(about: CapabilityRun, name: str) -> None:
         bar: Iterable[Any] = tqdm(work, desc=title, leave=False, disable=None)
         return bar
 
-    outcome = run(plan_of(about, name), model, segmenter, about.callers(), shown)
-    assert outcome.table is not None
-    outcome.table.save(about.table(name))
+    try:
+        table = run(plan_of(about, name), model, segmenter, about.callers(), shown).table
+    except NothingLeft as nothing:
+        Nothing(nothing.rejected).save(about.table(name))
+        return
+    assert table is not None
+    table.save(about.table(name))
 
 
 # ------------------------------------------------------------------------------------ true pictures

@@ -18,6 +18,7 @@ from sas_training.experiment.agreement import LEVEL, RESAMPLES, agreement
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, WHOLE, CapabilityRun
 from sas_training.experiment.capability_rows import STEPS
+from sas_training.experiment.capability_tables import Measured, Nothing, total
 from sas_training.experiment.capability_truth import classes_shown
 from sas_training.experiment.figures import RowCounts, all_figures
 from sas_training.experiment.settings import PAIR, TEACHERS
@@ -27,19 +28,21 @@ FORMAT_VERSION = 1
 KIND = "sas_capability_experiment"
 NAME = "capability"
 HEADLINES = ("spearman", "spearman_difference", "sign_agreement")
+_OF_PRIORS = ("weights", "training", "held_out", "settings")
 
 
 def result_of(
     about: CapabilityRun,
     group: str,
     truth: CapabilityTable,
-    tables: Mapping[str, CapabilityTable],
+    tables: Mapping[str, Measured],
     rows: Mapping[str, RowCounts],
 ) -> dict[str, Any]:
     """The content of capability.json.
 
     All links are compared on the same classes: those that the held-out rooms show and that every
-    link has measured.
+    link has measured. A link that has measured none is left out of that; its figures are None, and
+    it has a `reason`. So has every link where no class is left.
 
     Args:
         about: the run.
@@ -47,28 +50,15 @@ def result_of(
         truth: IoU in held-out rooms.
         tables: of every one of `LINKS`.
         rows: confusions of the fusions.
-
-    Raises:
-        SasError: there is no such class.
     """
     measure = about.ablation.settings.capability.measure
+    known = {name: one for name, one in tables.items() if isinstance(one, CapabilityTable)}
     shown = classes_shown(truth)
-    names = [one for one in shown if all(one in table.classes for table in tables.values())]
-    if not names:
-        raise SasError(
-            "No class that the held-out rooms show was measured by every link; make more rooms or "
-            "images, or do not reject images."
-        )
-    links = {}
-    for name, table in tables.items():
-        found, true = (one.aligned(TEACHERS, names, measure=measure) for one in (table, truth))
-        links[name] = {
-            "what": LINKS[name],
-            "measured": len(table.classes),
-            **agreement(TEACHERS, found, true, about.settings.seed),
-            "used": table.made.notes.get("used", {}),
-            "mean_error": float(np.abs(found - true).mean()),
-        }
+    names = [one for one in shown if all(one in table.classes for table in known.values())]
+    links = {
+        name: _link(name, one, truth, names, measure, about.settings.seed)
+        for name, one in tables.items()
+    }
     whole, priors = links[WHOLE], read_report(about.priors)
     seeds = about.ablation.seeds
     return {
@@ -83,8 +73,9 @@ def result_of(
         "bootstrap": "over classes; of rows and steps over rooms",
         "n": whole["n"],
         **{name: whole[name] for name in HEADLINES},
-        "fused_pair": whole["pairs"][" - ".join(PAIR)],
-        "per_class": _per_class(names, truth, tables, measure),
+        "reason": whole["reason"],
+        "fused_pair": whole["pairs"].get(" - ".join(PAIR)),
+        "per_class": _per_class(names, truth, known, measure),
         "left_out": {
             "not_shown": [one for one in VOCABULARY if one not in shown],
             "not_measured": [one for one in shown if one not in names],
@@ -92,8 +83,43 @@ def result_of(
         "links": links,
         **all_figures(rows, about.settings.seed, STEPS),
         "settings": about.settings.to_dict(),
-        "priors": {name: priors[name] for name in ("weights", "training", "settings")},
+        "priors": {name: priors[name] for name in _OF_PRIORS if name in priors},
     }
+
+
+def _link(
+    name: str,
+    measured: Measured,
+    truth: CapabilityTable,
+    names: Sequence[str],
+    measure: str,
+    seed: int,
+) -> dict[str, Any]:
+    """One entry of `links`, compared on the classes `names`."""
+    what = LINKS[name]
+    empty: dict[str, Any] = {
+        "n": 0,
+        **dict.fromkeys((*HEADLINES, "mean_error")),
+        "teachers": {},
+        "pairs": {},
+    }
+    if isinstance(measured, Nothing):
+        left = {"measured": 0, "used": {}, "rejected": total(measured.rejected)}
+        return {"what": what, **left, "reason": measured.reason, **empty}
+    notes = measured.made.notes
+    entry = {
+        "what": what,
+        "measured": len(measured.classes),
+        "used": notes.get("used", {}),
+        "rejected": total(notes.get("rejected", {})),
+    }
+    if not names:
+        reason = "No class that the rooms show was measured by every link."
+        return {**entry, "reason": reason, **empty}
+    found, true = (one.aligned(TEACHERS, names, measure=measure) for one in (measured, truth))
+    error = float(np.abs(found - true).mean())
+    figures = agreement(TEACHERS, found, true, seed)
+    return {**entry, "reason": None, **figures, "mean_error": error}
 
 
 def _per_class(
@@ -112,13 +138,21 @@ def _per_class(
     return result
 
 
+def _last_measured(result: Mapping[str, Any]) -> str:
+    """The link to be shown: the whole chain, or the last before it that has measured anything."""
+    found = [name for name, link in result["links"].items() if link["measured"]]
+    return str(found[-1]) if found else WHOLE
+
+
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write capability.json, capability.md and capability.png."""
     from sas_ros.pictures import write_png
 
     text = json.dumps(result, indent=2, allow_nan=False)
+    last = _last_measured(result)
+    chart = draw_agreement(result["per_class"], last, LINKS[last], TEACHERS, PAIR)
     with atomic_path(folder / f"{NAME}.png") as temporary:
-        write_png(temporary, draw_agreement(result["per_class"], WHOLE, TEACHERS, PAIR))
+        write_png(temporary, chart)
     atomic_write(folder / f"{NAME}.md", markdown(result).encode())
     atomic_write(folder / f"{NAME}.json", (text + "\n").encode())
 
@@ -142,11 +176,18 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{path} has the format {content.get('format_version')!r}; this version reads "
             f"{FORMAT_VERSION}."
         )
+    reason, entries = content.get("reason"), content.get("per_class")
+    if reason is not None and not (isinstance(reason, str) and reason):
+        raise SasError(f"{path} is damaged: the reason is no sentence.")
     for name, least in zip(HEADLINES, (-1, -1, 0), strict=True):
-        if not _is_figure(content.get(name), least):
-            raise SasError(f"{path} is damaged: {name} is no value with an interval.")
-    entries = content.get("per_class")
-    if not isinstance(entries, list) or content.get("n") != len(entries) or not entries:
+        fits = content.get(name) is None if reason else _is_figure(content.get(name), least)
+        if not fits:
+            raise SasError(
+                f"{path} is damaged: {name} is "
+                + ("there although the chain has none." if reason else "no value with an interval.")
+            )
+    compared = 0 if reason or not isinstance(entries, list) else len(entries)
+    if not isinstance(entries, list) or content.get("n") != compared or not (compared or reason):
         raise SasError(f"{path} is damaged: n is not the number of classes in per_class.")
     return content
 
@@ -177,21 +218,26 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     for link in result["links"].values():
         figures = " | ".join(_figure(link[name]) for name in HEADLINES)
-        used = sum(link["used"].values()) if link["used"] else 0
+        used = sum(link["used"].values())
+        error = "none" if link["mean_error"] is None else f"{link['mean_error']:.2f}"
         lines.append(
-            f"| {link['what']} | {link['n']} | {used} | {figures} | {link['mean_error']:.2f} |"
+            f"| {link['what']} | {link['n']} of {link['measured']} | {used} | {figures} | {error} |"
         )
-    whole = result["links"][WHOLE]
+    for link in result["links"].values():
+        if link["reason"]:
+            lines += ["", f"{link['what']}: {link['reason']}"]
+    last = _last_measured(result)
+    shown = result["links"][last]
     lines += [
         "",
-        f"Of the last, {LINKS[WHOLE]}, by teacher and pair:",
+        f"Of {LINKS[last]}, by teacher and pair:",
         "",
         "| of | Spearman | signs right |",
         "|---|---|---|",
-        *(f"| {name} | {_figure(one)} | |" for name, one in whole["teachers"].items()),
+        *(f"| {name} | {_figure(one)} | |" for name, one in shown["teachers"].items()),
         *(
             f"| {name} | {_figure(one['spearman_difference'])} | {_figure(one['sign_agreement'])} |"
-            for name, one in whole["pairs"].items()
+            for name, one in shown["pairs"].items()
         ),
         "",
         "Fusion of the first two teachers in the held-out rooms, mIoU in per cent:",
@@ -214,10 +260,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     heads = [f"{name}, {what}" for name in TEACHERS for what in ("true", "measured")]
     lines += ["", f"| class | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for entry in result["per_class"]:
-        values = [f"{entry[what][name]:.2f}" for name in TEACHERS for what in ("true", WHOLE)]
+        values = [f"{entry[what][name]:.2f}" for name in TEACHERS for what in ("true", last)]
         lines.append(f"| {entry['class']} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
 
-def _figure(figure: Mapping[str, float]) -> str:
+def _figure(figure: Mapping[str, float] | None) -> str:
+    if figure is None:
+        return "none"
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

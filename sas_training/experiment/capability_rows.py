@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sas_training.capability.table import CapabilityTable, Measurement
 from sas_training.evaluation.metrics import NO_PREDICTION
 from sas_training.experiment.capability import random_capability
-from sas_training.experiment.capability_files import VOCABULARY, WHOLE, CapabilityRun
+from sas_training.experiment.capability_files import WHOLE, CapabilityRun
+from sas_training.experiment.capability_tables import completed, load_measured
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import load_predictions, save_predictions
 from sas_training.experiment.room_views import read_cloud, read_labels, read_views, room_name
@@ -59,25 +59,10 @@ def fuse_rooms(about: CapabilityRun, truth: Path, workers: Workers) -> dict[str,
     return {name: RowCounts(np.array(each), np.array(each)) for name, each in counts.items()}
 
 
-def completed(table: CapabilityTable) -> CapabilityTable:
-    """A table with all words: what could not be measured gives no teacher more than another."""
-    missing = [name for name in VOCABULARY if name not in table.classes]
-    if not missing:
-        return table
-    level = np.full((len(table.teachers), len(missing)), float(table.scores.mean()))
-    return CapabilityTable(
-        teachers=table.teachers,
-        classes=(*table.classes, *missing),
-        scores=np.concatenate([table.scores, level], axis=1),
-        pooled=None if table.pooled is None else np.concatenate([table.pooled, level], axis=1),
-        made=Measurement(notes={**table.made.notes, "not measured": missing}),
-    )
-
-
 def _fuse(about: CapabilityRun, index: int, tables: dict[str, Path], path: Path) -> None:
     settings, clouds = about.ablation.settings, about.ablation.clouds("held_out")
     words = Words.load(about.ablation.words)
-    loaded = {name: completed(CapabilityTable.load(where)) for name, where in tables.items()}
+    loaded = {name: completed(load_measured(where)) for name, where in tables.items()}
     fusing = Fusing(
         words,
         loaded["2d/true-pictures"],

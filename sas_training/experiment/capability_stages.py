@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sas_training.capability.table import CapabilityTable
 from sas_training.experiment.capability_files import LINKS, CapabilityRun
 from sas_training.experiment.capability_links import measure_links
 from sas_training.experiment.capability_result import result_of
 from sas_training.experiment.capability_rows import fuse_rooms
+from sas_training.experiment.capability_tables import load_measured
 from sas_training.experiment.capability_truth import count_room, true_table
 from sas_training.jobs import Job, Workers
 
@@ -29,6 +29,6 @@ def everything(about: CapabilityRun, group: str, workers: Workers) -> dict[str, 
     path = about.truth(0).with_name("truth.json")
     truth.save(path)
     measure_links(about, workers)
-    tables = {name: CapabilityTable.load(about.table(name)) for name in LINKS}
+    tables = {name: load_measured(about.table(name)) for name in LINKS}
     rows = fuse_rooms(about, path, workers)
     return result_of(about, group, truth, tables, rows)

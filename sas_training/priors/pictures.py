@@ -110,6 +110,13 @@ def _render_objects(path: Path, name: str, start: int, count: int, seed: int) ->
 
 
 def _render_room(path: Path, index: int, frames: int, seed: int) -> None:
+    images, regions = room_frames(index, frames, seed)
+    _save(path, images=images, regions=regions)
+
+
+def room_frames(index: int, frames: int, seed: int) -> tuple[Picture, npt.NDArray[np.int32]]:
+    """Frames of a furnished room: pictures (F, H, W, 3) and regions (F, H, W), see
+    `RoomPictures`; the same for the same index and seed."""
     from sas_training.scenes.procedural.frames import shoot_room
     from sas_training.scenes.procedural.rooms import make_room
 
@@ -127,7 +134,7 @@ def _render_room(path: Path, index: int, frames: int, seed: int) -> None:
     ]
     ignored = [(shot.instances == 0) & (shot.labels == 255) for shot in shots]
     named = np.where(np.stack(ignored), 0, np.stack(regions))[:, ::HALF, ::HALF]
-    _save(path, images=images, regions=named.astype(np.int32))
+    return images, np.asarray(named, dtype=np.int32)
 
 
 def _save(path: Path, **arrays: npt.NDArray[np.generic]) -> None:

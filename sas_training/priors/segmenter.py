@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from sas_training.experiment.pictures import Picture
@@ -19,9 +20,12 @@ from sas_training.priors.settings import SegmenterSettings
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of the colours 0 to 255, as SAM's published models take them."""
+VERSION = 2
+"""Raised when the same settings begin to give another SAM."""
 LEAST_SHARE = 0.01
 """Of a picture's pixels that a region to be found has at least."""
 MOST_POINTS = 3
+_POSITIONS, _ALIKE = 0.5, 2.0
 _FROM_ROOMS = 0.4
 _FOCUS = 2.0
 _MIDDLE = 0.5
@@ -30,7 +34,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def new_segmenter(settings: SegmenterSettings, seed: int) -> Any:
-    """An untrained network."""
+    """A network to be trained."""
     from transformers import (
         SamConfig,
         SamMaskDecoderConfig,
@@ -68,7 +72,37 @@ def new_segmenter(settings: SegmenterSettings, seed: int) -> Any:
         mask_decoder_config=decoder.to_dict(),
     )
     network: Any = SamModel(config)
+    _begin(network)
     return network
+
+
+def _begin(network: Any) -> None:
+    """Fill a SamModel with weights to learn from; transformers' own are made to be loaded over.
+
+    Those of its image encoder are numbers of 1e-10, and the frequencies of its positions have a
+    deviation of half the encoder's width, so that neighbouring points have nothing in common.
+    Layers begin as torch's do, which is how segment-anything makes them. Further, queries and keys
+    between points and image are projected alike: what lies near a point then attends to it from the
+    first step on, and a training of minutes need not find out that it should.
+    """
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
+    for module in network.modules():
+        if isinstance(module, kinds):
+            module.reset_parameters()
+    nn.init.trunc_normal_(network.vision_encoder.pos_embed, std=0.02)
+    positions = network.shared_image_embedding.positional_embedding
+    nn.init.normal_(positions, std=_POSITIONS)
+    positions.requires_grad_(False)
+    transformer = network.mask_decoder.transformer
+    between = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        between += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in between:
+        nn.init.orthogonal_(attention.q_proj.weight, _ALIKE)
+        with torch.no_grad():
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+        for projection in (attention.q_proj, attention.k_proj):
+            nn.init.zeros_(projection.bias)
 
 
 def new_processor(settings: SegmenterSettings) -> Any:

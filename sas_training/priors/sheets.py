@@ -14,11 +14,9 @@ from sas_training.capability.pipelines import load_pipeline
 from sas_training.capability.points import prompt_points
 from sas_training.capability.segmenters import load_segmenter
 from sas_training.distill.words import class_text
-from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.pictures import Picture
-from sas_training.experiment.single_objects import object_picture
 from sas_training.priors.captions import TEMPLATES
-from sas_training.priors.pictures import cut_square, square_around
+from sas_training.priors.held_out import thing
 from sas_training.priors.saving import PIPELINE, SEGMENTER
 from sas_training.priors.stages import PriorsFiles
 
@@ -42,7 +40,7 @@ def write_sheets(files: PriorsFiles, per_class: int = PER_CLASS) -> list[Path]:
     model = load_pipeline(files.run / PIPELINE, device="cpu")
     names = files.settings.pictures.names
     write_png(targets[0], samples(model.pipe, names, per_class))
-    seen = [_held_out(files, name, number) for name in names for number in range(2)]
+    seen = [thing(files.settings, name, number) for name in names for number in range(2)]
     images, masks = np.stack([one[0] for one in seen]), np.stack([one[1] for one in seen])
     write_png(targets[1], _rows(images, reconstructed(model.pipe.vae, images)))
     sam = load_segmenter("transformers", files.run / SEGMENTER, device="cpu")
@@ -79,15 +77,6 @@ def reconstructed(autoencoder: Any, images: Picture) -> Picture:
     with torch.no_grad():
         latents = autoencoder.encode(network_pictures(images)).latent_dist.mean
     return decoded(autoencoder, latents)
-
-
-def _held_out(files: PriorsFiles, name: str, number: int) -> tuple[Picture, Any]:
-    """A picture of a class that no model has seen, and its mask."""
-    label = SCANNET20.id_of(name)
-    seed = (files.settings.seed, 79, label, number)
-    found = object_picture(name, seed)
-    cut = square_around(found.mask, np.random.default_rng(seed))
-    return cut_square(found.image, found.mask, cut, files.settings.pictures.size)
 
 
 def _tinted(images: Picture, masks: npt.NDArray[np.bool_]) -> Picture:

@@ -22,6 +22,7 @@ from sas_training.priors import autoencoder as coding
 from sas_training.priors.captions import colours_of
 from sas_training.priors.denoiser import DenoiserLoss, new_denoiser
 from sas_training.priors.fit import Fit, read_checkpoint
+from sas_training.priors.held_out import segmenter_figures
 from sas_training.priors.pictures import (
     ObjectPictures,
     object_pictures,
@@ -39,6 +40,7 @@ from sas_training.priors.saving import (
     save_pipeline,
     save_segmenter,
 )
+from sas_training.priors.segmenter import VERSION as SEGMENTER_VERSION
 from sas_training.priors.segmenter import Examples, SegmenterLoss, new_processor, new_segmenter
 from sas_training.priors.settings import FitSettings, PriorsSettings, SegmenterSettings
 from sas_training.priors.text import Sentences, text_parts
@@ -78,7 +80,7 @@ class PriorsFiles:
 
     @property
     def segmenter(self) -> Path:
-        return self._weights("segmenter", asdict(self.settings.segmenter))
+        return self._weights("segmenter", asdict(self.settings.segmenter), SEGMENTER_VERSION)
 
     @property
     def report(self) -> Path:
@@ -277,6 +279,7 @@ def write_folders(files: PriorsFiles) -> None:
         "made_with": f"sas_ros {__version__}",
         "weights": names,
         "training": facts,
+        "held_out": {"segmenter": segmenter_figures(files.run / SEGMENTER, settings)},
         "settings": settings.to_dict(),
     }
     atomic_write(files.report, (json.dumps(report, indent=2) + "\n").encode())

@@ -16,16 +16,23 @@ from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM, encoder_available
+from sas_training.capability.running import NothingLeft
 from sas_training.capability.table import CapabilityTable
 from sas_training.cli import main
 from sas_training.experiment import capability_links, pipeline
 from sas_training.experiment.agreement import agreement, sign_agreement, spearman
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, CapabilityRun
-from sas_training.experiment.capability_result import HEADLINES, read_result, result_of
-from sas_training.experiment.capability_rows import ROWS, completed
+from sas_training.experiment.capability_result import (
+    HEADLINES,
+    read_result,
+    result_of,
+    write_result,
+)
+from sas_training.experiment.capability_rows import ROWS
 from sas_training.experiment.capability_settings import load_capability_settings
 from sas_training.experiment.capability_stages import everything
+from sas_training.experiment.capability_tables import Nothing, completed, load_measured
 from sas_training.experiment.capability_truth import classes_shown, true_table
 from sas_training.experiment.figures import RowCounts
 from sas_training.experiment.files import Files
@@ -119,7 +126,8 @@ def test_a_table_is_completed_without_preferring_anybody() -> None:
     assert completed(whole) is whole
 
 
-def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_path: Path) -> None:
+def _held_out(tmp_path: Path) -> tuple[CapabilityRun, CapabilityTable]:
+    """A run, and the truth of its rooms, which do not show the last three classes."""
     rng = np.random.default_rng(7)
     of = load_settings("tiny")
     about = CapabilityRun(
@@ -133,14 +141,25 @@ def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_pa
     for name in (PIPELINE, SEGMENTER):
         (tmp_path / name).mkdir()
     (tmp_path / "priors.json").write_text(json.dumps(report))
-    # The last three classes are not shown, whatever the teachers say there.
     shown = np.array([50] * (len(VOCABULARY) - 3) + [0] * 3)
     for index in range(about.ablation.rooms("held_out")):
         about.truth(index).parent.mkdir(parents=True, exist_ok=True)
         union = np.full((3, len(VOCABULARY)), 100)
         overlap = rng.integers(1, 50, union.shape) * (shown > 0)
         np.savez(about.truth(index), overlap=overlap, union=union, shown=shown)
-    truth = true_table(about)
+    return about, true_table(about)
+
+
+_COUNTS = np.ones((1, 2, 20, 20), dtype=np.int64)
+_ROWS = {name: RowCounts(_COUNTS, _COUNTS) for name in ROWS}
+
+
+def _plain(result: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(result))
+
+
+def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_path: Path) -> None:
+    about, truth = _held_out(tmp_path)
     assert classes_shown(truth) == VOCABULARY[:-3]
     assert truth.made.notes["pixels"]["wall"] == 50 * about.ablation.rooms("held_out")
     tables = {}
@@ -148,9 +167,7 @@ def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_pa
         kept = VOCABULARY[number:]
         values = truth.aligned(TEACHERS, kept) + np.isin(kept, VOCABULARY[-3:])
         tables[name] = CapabilityTable(TEACHERS, kept, values)
-    counts = np.ones((1, 2, 20, 20), dtype=np.int64)
-    rows = {name: RowCounts(counts, counts) for name in ROWS}
-    result = result_of(about, "development", truth, tables, rows)
+    result = result_of(about, "development", truth, tables, _ROWS)
     names = list(VOCABULARY[4:-3])
     assert [one["class"] for one in result["per_class"]] == names
     assert result["left_out"] == {
@@ -164,8 +181,73 @@ def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_pa
         assert link["sign_agreement"]["value"] == 1
         assert link["mean_error"] == 0
     unseen = {name: CapabilityTable(TEACHERS, ("sink",), np.ones((3, 1))) for name in LINKS}
-    with pytest.raises(SasError, match="No class that the held-out rooms show"):
-        result_of(about, "development", truth, unseen, rows)
+    result = result_of(about, "development", truth, unseen, _ROWS)
+    assert result["n"] == 0
+    assert result["per_class"] == []
+    for one in (result, *result["links"].values()):
+        assert "measured by every link" in one["reason"]
+        assert all(one[name] is None for name in HEADLINES)
+    write_result(tmp_path / "out", result)
+    assert read_result(tmp_path / "out" / "capability.json") == _plain(result)
+
+
+def test_a_link_that_measured_nothing_says_so_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    about, truth = _held_out(tmp_path)
+    nothing = Nothing({"bed": {"unsure mask": 2}, "chair": {"unsure mask": 1, "small mask": 5}})
+    every = CapabilityTable(TEACHERS, VOCABULARY, truth.aligned(TEACHERS, VOCABULARY))
+    middle = {name: nothing if name == "sam" else every for name in LINKS}
+    result = result_of(about, "final", truth, middle, _ROWS)
+    assert result["n"] == len(VOCABULARY) - 3
+    assert result["reason"] is None
+    assert result["spearman"]["value"] == pytest.approx(1)
+    link = result["links"]["sam"]
+    assert link["reason"] == "All 8 images were left out (small mask: 5, unsure mask: 3)."
+    assert link["rejected"] == {"small mask": 5, "unsure mask": 3}
+    assert (link["n"], link["measured"], link["used"]) == (0, 0, {})
+    assert all(link[name] is None for name in (*HEADLINES, "mean_error"))
+    assert "sam" not in result["per_class"][0]
+    write_result(tmp_path / "middle", result)
+    assert read_result(tmp_path / "middle" / "capability.json") == _plain(result)
+
+    last = {name: nothing if name == "generated" else every for name in LINKS}
+    result = result_of(about, "final", truth, last, _ROWS)
+    assert result["n"] == 0
+    assert all(result[name] is None for name in (*HEADLINES, "fused_pair"))
+    assert result["reason"] == link["reason"]
+    assert result["links"]["coarse"]["n"] == len(result["per_class"]) == len(VOCABULARY) - 3
+    write_result(tmp_path / "last", result)
+    assert read_result(tmp_path / "last" / "capability.json") == _plain(result)
+    page = (tmp_path / "last" / "capability.md").read_text()
+    assert f"{LINKS['generated']}: All 8 images" in page
+    assert f"Of {LINKS['coarse']}, by teacher" in page
+    assert "| none | none | none | none |" in page
+
+
+def test_a_link_without_any_image_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about, _ = _held_out(tmp_path)
+
+    def nothing_left(*_: Any) -> None:
+        raise NothingLeft("All 3 images were left out.", {"bed": {"unsure mask": 3}})
+
+    monkeypatch.setattr(capability_links, "run", nothing_left)
+    monkeypatch.setattr(CapabilityRun, "callers", lambda _: {})
+    monkeypatch.setattr(CapabilityRun, "table", lambda _, name: tmp_path / f"{name}.json")
+    monkeypatch.setattr(CapabilityRun, "link", lambda _, name: tmp_path / name)
+    monkeypatch.setattr(CapabilityRun, "pictures", tmp_path)
+    capability_links._link(about, "truth")
+    found = load_measured(about.table("truth"))
+    assert found == Nothing({"bed": {"unsure mask": 3}})
+    flat = completed(found)
+    assert flat.classes == VOCABULARY
+    assert len(np.unique(flat.aligned(TEACHERS, VOCABULARY))) == 1
+    about.table("truth").write_text('{"kind": "sas_nothing_measured", "format_version": 1}')
+    with pytest.raises(SasError, match="damaged"):
+        load_measured(about.table("truth"))
+    about.table("truth").write_text("{")
+    with pytest.raises(SasError, match="no readable JSON"):
+        load_measured(about.table("truth"))
 
 
 # --------------------------------------------------------------------------------------- settings
@@ -313,7 +395,7 @@ def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     assert [row["name"] for row in result["rows"]] == list(ROWS)
     assert (out / "capability.png").stat().st_size > 1000
     page = (out / "capability.md").read_text()
-    assert "| generated images, attention, SAM | 2 |" in page
+    assert "| generated images, attention, SAM | 2 of 2 |" in page
     assert "| 2d/diffusion |" in page
 
     files.teacher("objects", 1).unlink()
@@ -342,6 +424,10 @@ def _valid() -> dict[str, Any]:
         ({"sign_agreement": {"value": 0.1, "low": -0.5, "high": 0.5}}, "sign_agreement is no"),
         ({"spearman_difference": {"value": 0, "low": 0.5, "high": 0.1}}, "difference is no value"),
         ({"n": 2}, "not the number of classes"),
+        ({"n": 0, "per_class": []}, "not the number of classes"),
+        ({"reason": ""}, "no sentence"),
+        ({"reason": "All were left out."}, "is there although"),
+        ({"spearman": None}, "spearman is no value"),
     ],
 )
 def test_a_damaged_result_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -365,8 +451,8 @@ def test_the_chart_shows_every_class() -> None:
         return dict(zip(TEACHERS, rng.random(3).tolist(), strict=True))
 
     entries = [{"class": name, "true": values(), "generated": values()} for name in VOCABULARY]
-    few = draw_agreement(entries[:2], "generated", TEACHERS, TEACHERS[:2])
-    many = draw_agreement(entries, "generated", TEACHERS, TEACHERS[:2])
+    few = draw_agreement(entries[:2], "generated", "generated images", TEACHERS, TEACHERS[:2])
+    many = draw_agreement(entries, "generated", "generated images", TEACHERS, TEACHERS[:2])
     ink = [np.count_nonzero((one < 250).any(axis=2)) for one in (few, many)]
     assert many.shape == few.shape
     assert ink[1] > ink[0] > 1000

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,16 +18,22 @@ from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM, encoder_available
+from sas_training.capability.segmenters import Segmented
 from sas_training.cli import main
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.jobs import Workers
-from sas_training.priors import stages
+from sas_training.priors import held_out, stages
 from sas_training.priors.captions import caption, colour_name
 from sas_training.priors.fit import Fit
 from sas_training.priors.pictures import cut_square, square_around
 from sas_training.priors.saving import PIPELINE, SEGMENTER, read_report
-from sas_training.priors.segmenter import mask_loss, points_inside
-from sas_training.priors.settings import SCALES, FitSettings, load_priors_settings
+from sas_training.priors.segmenter import mask_loss, new_segmenter, points_inside
+from sas_training.priors.settings import (
+    SCALES,
+    FitSettings,
+    SegmenterSettings,
+    load_priors_settings,
+)
 from sas_training.priors.stages import PriorsFiles, make_priors, write_folders
 
 
@@ -218,6 +224,51 @@ def test_the_loss_of_masks_is_what_it_says() -> None:
     assert float(perfect) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_new_sam_learns_within_seconds_where_a_point_is() -> None:
+    pytest.importorskip("transformers")
+    network = new_segmenter(SegmenterSettings(size=64, width=16, layers=1, channels=32), 1)
+    learned = [one for one in network.parameters() if one.requires_grad]
+    optimiser, chance = torch.optim.AdamW(learned, 3e-3), torch.Generator().manual_seed(1)
+    middle, shares = torch.arange(32.0) + 0.5, []
+    for _ in range(120):
+        points = 64 * torch.rand(8, 1, 1, 2, generator=chance)
+        x, y = (middle - points[..., axis, None] / 2 for axis in (0, 1))
+        true = (x[..., None, :] ** 2 + y[..., :, None] ** 2 < 8**2).float()  # a disc around it
+        said = network(
+            pixel_values=torch.zeros(8, 3, 64, 64),
+            input_points=points,
+            input_labels=torch.ones(8, 1, 1, dtype=torch.long),
+            multimask_output=False,
+        ).pred_masks
+        optimiser.zero_grad()
+        mask_loss(said, true).mean().backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimiser.step()
+        both, either = (said > 0) & (true > 0.5), (said > 0) | (true > 0.5)
+        shares.append(float(both.sum() / either.sum()))
+    # With the weights that transformers begins with it is 0, for hundreds of steps.
+    assert np.mean(shares[-10:]) > 0.4
+
+
+def test_figures_of_a_sam_are_means_over_its_masks() -> None:
+    image, mask = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), dtype=bool)
+    mask[4:12, 4:12] = True
+
+    class Half:
+        description: ClassVar[dict[str, Any]] = {}
+        scores: ClassVar[list[float]] = [0.9, 0.2]
+
+        def segment(self, image: Any, points: Any) -> Segmented:
+            assert mask[points[:, 1], points[:, 0]].all()
+            score = self.scores.pop(0)
+            return Segmented(mask if score < 0.5 else mask & (np.arange(16) < 8), score)
+
+    found = held_out._figures(Half(), [(image, mask), (image, mask)])
+    assert found == {
+        "count": 2, "iou": 0.75, "predicted": pytest.approx(0.55), "sure": 0.5, "iou_sure": 0.5,
+    }  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------- trainings
 def _fit(checkpoint: Path, steps: int = 12, about: str = "line") -> Fit:
     torch.manual_seed(0)
@@ -307,6 +358,9 @@ def test_priors_are_made_though_killed_and_used_by_the_capability_stage(
     assert files.autoencoder.stat().st_mtime_ns == kept
     report = json.loads(printed)
     assert set(report["training"]) == {"autoencoder", "denoiser", "segmenter"}
+    figures = report["held_out"]["segmenter"]
+    assert figures["things"]["count"] == 2 * held_out.PER_CLASS
+    assert figures["regions"]["count"] > 2 * held_out.ROOMS
     assert all((tmp_path / f"{name}.png").is_file() for name in ("samples", "masks"))
 
     model = load_pipeline(tmp_path / "diffusion", device="cpu")
