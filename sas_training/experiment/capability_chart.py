@@ -12,6 +12,8 @@ from sas_ros.pictures.drawing import draw_line, draw_text
 
 _SIDE, _LEFT, _TOP, _GAP, _BOTTOM = 360, 56, 60, 84, 50
 _INK, _GRID = (60, 60, 60), (215, 215, 215)
+_APART = (70, 10)
+"""Pixels to the right and down that a name takes."""
 _COLORS = ((196, 132, 60), (52, 110, 168), (92, 148, 92))
 
 
@@ -41,10 +43,13 @@ def draw_agreement(
     right = _Axes(image, _LEFT + _SIDE + _GAP, -1.0, 1.0)
     first, second = pair
     right.draw(f"true: {first} - {second}", "measured")
+    dots = []
     for entry in entries:
         x, y = (entry[what][first] - entry[what][second] for what in ("true", link))
         right.dot(x, y, _INK)
-        right.text(x, y, entry["class"])
+        dots.append((x, y, entry["class"]))
+    for x, y, name in sorted(dots, key=lambda dot: -max(abs(dot[0]), abs(dot[1]))):
+        right.text(x, y, name)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
@@ -53,6 +58,7 @@ class _Axes:
 
     def __init__(self, image: npt.NDArray[np.float32], at: float, low: float, high: float) -> None:
         self._image, self._at, self._low, self._high = image, at, low, high
+        self._named: list[npt.NDArray[np.float64]] = []
 
     def _place(self, x: float, y: float) -> npt.NDArray[np.float64]:
         size = self._high - self._low
@@ -81,5 +87,8 @@ class _Axes:
         draw_line(self._image, place - beside, place + beside, 5.0, color, 1.0)
 
     def text(self, x: float, y: float, words: str) -> None:
-        across, down = self._place(x, y)
-        draw_text(self._image, words, float(across) + 6, float(down) - 5, 8.0, _INK)
+        """Beside a point; left away where an earlier one would be written over."""
+        place = self._place(x, y) + np.array([6.0, -5.0])
+        if not any((np.abs(place - other) < _APART).all() for other in self._named):
+            self._named.append(place)
+            draw_text(self._image, words, float(place[0]), float(place[1]), 8.0, _INK)
