@@ -15,6 +15,7 @@ from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from sas_ros.nodes.log import Log
@@ -26,6 +27,9 @@ UNDELIVERED = "failed to send response"
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds before each further attempt; an attempt holds up the executor for 0.1 s at most."""
 
+MOST_WAITING = 16
+"""Answers of a service that wait to be sent again; each keeps its clouds and indices meanwhile."""
+
 
 def create_answering_service(
     node: Node, kind: Any, name: str, callback: Callable[[Any, Any], Any], log: Log
@@ -34,7 +38,6 @@ def create_answering_service(
 
     Reentrant: a question that has to wait must not hold up the next one.
     """
-    watch_for_undelivered()
     service = node.create_service(
         kind,
         name,
@@ -52,23 +55,32 @@ class PatientSender:
 
     def __init__(self, node: Node, send: Callable[[Any, Any], None], name: str, log: Log) -> None:
         self._node, self._send, self._name, self._log = node, send, name, log
+        self._waiting = 0
 
     def __call__(self, response: Any, header: Any) -> None:
         """Send an answer, and again after `PAUSES` while it is not delivered."""
         self._attempt(partial(self._send, response, header), 0)
 
     def _attempt(self, send: Callable[[], None], made: int) -> None:
-        if delivered(send):
-            return
-        if made == len(PAUSES):
+        try:
+            if delivered(send):
+                return
+            reason = ""
+        except rclpy_implementation.RCLError as error:  # a time-out too, before Humble's 3.3.10
+            if not self._node.context.ok():
+                return  # nobody is answered any more
+            reason = f" ({error})"
+        if made == len(PAUSES) or self._waiting >= MOST_WAITING:
             self._log.warn(
                 f"undelivered {self._name}",
-                f"An answer of {self._name} was given up: its client has gone, or its process is "
-                f"not connected with this one {sum(PAUSES):g} s after it asked.",
+                f"An answer of {self._name} was given up after {made + 1} attempts: its client has "
+                f"gone, or its process is not connected with this one yet{reason}.",
             )
             return
+        self._waiting += 1
 
         def again() -> None:
+            self._waiting -= 1
             self._node.destroy_timer(timer)
             self._attempt(send, made + 1)
 
@@ -84,11 +96,12 @@ class _Watch(threading.local):
 
 
 _watch = _Watch()
-_watching = False
+_show_others: Callable[..., None] = warnings.showwarning
 
 
 def delivered(send: Callable[[], None]) -> bool:
-    """Whether `send` ran without the warning `UNDELIVERED`; needs `watch_for_undelivered`."""
+    """Whether `send` ran without the warning `UNDELIVERED`; other warnings are shown as ever."""
+    _listen()
     _watch.sending, _watch.warned = True, False
     try:
         send()
@@ -97,20 +110,20 @@ def delivered(send: Callable[[], None]) -> bool:
     return not _watch.warned
 
 
-def watch_for_undelivered() -> None:
-    """From now on `delivered` sees the warnings of this process; others are shown as before."""
-    global _watching
-    if _watching:
-        return
-    _watching = True
-    # Without this it would be given once for each line of code.
-    warnings.filterwarnings("always", message=UNDELIVERED, category=RuntimeWarning)
-    show_others = warnings.showwarning
+def _listen() -> None:
+    """Every time: whoever leaves `warnings.catch_warnings` puts back what was there before."""
+    global _show_others
+    if warnings.showwarning is not _show:
+        _show_others = warnings.showwarning
+        warnings.showwarning = _show
+    first = warnings.filters[0] if warnings.filters else None
+    if first is None or first[0] != "always" or first[2] is not RuntimeWarning:
+        # Without it the warning would be given once for each line of code, or never.
+        warnings.filterwarnings("always", message=UNDELIVERED, category=RuntimeWarning)
 
-    def show(message: Warning | str, *rest: Any, **options: Any) -> None:
-        if _watch.sending and str(message).startswith(UNDELIVERED):
-            _watch.warned = True
-        else:
-            show_others(message, *rest, **options)
 
-    warnings.showwarning = show
+def _show(message: Warning | str, *rest: Any, **options: Any) -> None:
+    if _watch.sending and str(message).startswith(UNDELIVERED):
+        _watch.warned = True
+    else:
+        _show_others(message, *rest, **options)

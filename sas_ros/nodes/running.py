@@ -1,4 +1,4 @@
-"""Starting and ending a node's process: one way for all our executables."""
+"""Starting and ending the process of a node that serves until it is interrupted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from sas_ros.errors import SasError
 
 DONE, FAILED, USER_ERROR = 0, 1, 2
+PATIENCE_SECONDS = 3.0
+"""After a first interrupt; a later one ends what still hangs."""
 
 
 def run_node(
@@ -97,23 +100,28 @@ def _interrupts() -> Iterator[Callable[[], None]]:
 
     After that it only shuts the context down, as rclpy's own handler does, which ends `spin`: an
     exception out of nowhere may hit the middle of a callback, or rclpy's C++ code while it warns,
-    which then ends in a SystemError.
+    which then ends in a SystemError. Where the node hangs all the same, an interrupt some seconds
+    later raises; not the second one, which launch adds to that of the terminal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    raises = True
+    quiet = False
+    first: float | None = None
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if raises:
+        nonlocal first
+        now = time.monotonic()
+        if not quiet or (first is not None and now - first > PATIENCE_SECONDS):
             signal.default_int_handler(number, frame)
+        first = now if first is None else first
 
     def spinning() -> None:
-        nonlocal raises
-        raises = False
+        nonlocal quiet
+        quiet = True
 
     before = signal.signal(signal.SIGINT, interrupted)
     try:
         yield spinning
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
