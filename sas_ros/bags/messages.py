@@ -9,7 +9,7 @@ import numpy as np
 
 from sas_ros.bags.library import rosbags
 from sas_ros.bags.reading import CLOUD
-from sas_ros.clouds import write_labelled_cloud
+from sas_ros.clouds import stamp_fields, write_labelled_cloud
 from sas_ros.errors import SasError
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud
@@ -99,7 +99,7 @@ class MessageTypes:
         return bytes(self.store.serialize_cdr(message, LABEL_INFO))
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
+        seconds, nanoseconds = stamp_fields(stamp_ns)
         stamp = self.store.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
         return self.store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 

@@ -4,7 +4,7 @@ Knows the message by its attributes only, so rclpy messages, messages read from 
 doubles all work, and nothing here imports ROS. Messages that are read are never changed.
 """
 
-from sas_ros.clouds.layout import CloudMessage
+from sas_ros.clouds.layout import CloudMessage, stamp_fields
 from sas_ros.clouds.reading import read_cloud
 from sas_ros.clouds.writing import (
     NO_INSTANCE,
@@ -23,6 +23,7 @@ __all__ = [
     "copy_points",
     "has_plain_xyz",
     "read_cloud",
+    "stamp_fields",
     "write_cloud",
     "write_labelled_cloud",
     "write_subset",

@@ -16,6 +16,9 @@ TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _TYPE_NAMES = ("?", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 
 
+_LAST_SECOND = 2**31 - 1
+
+
 class CloudMessage(Protocol):
     """The attributes of sensor_msgs/msg/PointCloud2 that this module uses."""
 
@@ -34,6 +37,16 @@ def read_header(header: Any) -> SourceHeader:
     """The stamp and frame of a std_msgs/msg/Header."""
     stamp = header.stamp
     return SourceHeader(int(stamp.sec) * 10**9 + int(stamp.nanosec), str(header.frame_id))
+
+
+def stamp_fields(nanoseconds: int) -> tuple[int, int]:
+    """Seconds and nanoseconds of a builtin_interfaces/msg/Time; the inverse of `read_header`.
+
+    A stamp may have more than a second of nanoseconds. What then lies beyond the last second that
+    the message can hold stays in its nanoseconds.
+    """
+    seconds = min(int(nanoseconds) // 10**9, _LAST_SECOND)
+    return seconds, int(nanoseconds) - seconds * 10**9
 
 
 def refusal(message: CloudMessage, reason: str) -> SasError:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sas_ros.clouds.layout import TYPES, CloudMessage, checked_bytes, column, read_header
+from sas_ros.clouds.layout import (
+    TYPES,
+    CloudMessage,
+    checked_bytes,
+    column,
+    read_header,
+    stamp_fields,
+)
 from sas_ros.errors import SasError
 from sas_ros.observation import Cloud, SourceHeader
 
@@ -250,7 +257,7 @@ def _message(
 ) -> Any:
     message = message_type()
     source = header if isinstance(header, SourceHeader) else read_header(header)
-    seconds, nanoseconds = divmod(source.stamp_ns, 10**9)
+    seconds, nanoseconds = stamp_fields(source.stamp_ns)
     message.header.stamp.sec = seconds
     message.header.stamp.nanosec = nanoseconds
     message.header.frame_id = source.frame_id

@@ -154,7 +154,7 @@ def test_services_of_the_node_send_patiently(
         call = client.call_async(Trigger.Request())
         probe.until(call.done, what="an answer")
         assert not call.result().success and "no map" in call.result().message
-        assert len(sent) == 1
+        assert sent  # more than once where the client was not connected yet
     finally:
         probe.close()
         running.stop()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sas_ros.clouds import (
@@ -22,10 +22,12 @@ from sas_ros.clouds import (
     copy_points,
     has_plain_xyz,
     read_cloud,
+    stamp_fields,
     write_cloud,
     write_labelled_cloud,
     write_subset,
 )
+from sas_ros.clouds.layout import read_header
 from sas_ros.errors import SasError
 from sas_ros.observation import Cloud, SourceHeader
 
@@ -602,3 +604,16 @@ def test_recorded_organised_colour_camera(test_data: Path) -> None:
     assert np.nanmedian(cloud.points[:, 2]) > 0.5, "z is forward in an optical frame"
     room = read_cloud(bag_clouds(folder, "/map_cloud")[0])
     assert (room.height, len(room.points)) == (1, 128_262)
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1))
+@example(2**31 - 1, 2**32 - 1)
+@example(-(2**31), 0)
+def test_every_stamp_that_a_message_can_hold_can_be_written(seconds: int, nanoseconds: int) -> None:
+    stamp = FakeTime(seconds, nanoseconds)
+    source = read_header(FakeHeader(stamp))
+    again = stamp_fields(source.stamp_ns)
+    assert again[0] * 10**9 + again[1] == source.stamp_ns
+    assert -(2**31) <= again[0] < 2**31 and 0 <= again[1] < 2**32
+    if nanoseconds < 10**9:
+        assert again == (seconds, nanoseconds)
