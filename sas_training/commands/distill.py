@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from sas_ros.commands import whole_number
 from sas_ros.errors import SasError
 
 if TYPE_CHECKING:
+    from sas_ros.student.bundle import StudentBundle
     from sas_training.distill.distiller import Distiller
     from sas_training.distill.feature_scenes import FeatureScenes
     from sas_training.distill.parallel import Processes
@@ -77,6 +79,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-every", type=whole_number(1), metavar="STEPS", help="(default: an epoch)"
     )
     parser.add_argument(
+        "--keep-every",
+        type=whole_number(1),
+        metavar="STEPS",
+        help="also write the student as it is every so many steps, as NAME-000800.safetensors",
+    )
+    parser.add_argument(
         "--cache", type=whole_number(0), default=512, metavar="MIB", help="scenes kept, per worker"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -132,21 +140,25 @@ def _distil(
         if trainer.step and processes.first:
             print(f"going on from step {trainer.step} of {trainer.total}", file=sys.stderr)
         started = time.monotonic()
-        _follow(arguments, trainer, folder.path, processes)
+
+        def as_it_is() -> StudentBundle:
+            provenance = provenance_of(
+                scenes,
+                recipe,
+                trainer.student,
+                steps=trainer.step,
+                losses=trainer.losses,
+                started_from=arguments.init.name if arguments.init else None,
+                licence=arguments.licence,
+            )
+            return distilled_bundle(
+                name, trainer.student, recipe, words, texts.vocabulary, provenance
+            )
+
+        _follow(arguments, trainer, folder.path, processes, as_it_is)
         if not processes.first:
             return 0
-        provenance = provenance_of(
-            scenes,
-            recipe,
-            trainer.student,
-            steps=trainer.step,
-            losses=trainer.losses,
-            started_from=arguments.init.name if arguments.init else None,
-            licence=arguments.licence,
-        )
-        bundle = distilled_bundle(
-            name, trainer.student, recipe, words, texts.vocabulary, provenance
-        )
+        bundle = as_it_is()
         metrics: dict[str, Any] = {}
         if arguments.validation:
             bundle, metrics = _calibrated(arguments, bundle, recipe, encoder)
@@ -158,7 +170,7 @@ def _distil(
         "scenes": len(scenes),
         "steps": trainer.step,
         "minutes_of_last_run": round((time.monotonic() - started) / 60, 2),
-        "last_losses": provenance["last_losses"],
+        "last_losses": bundle.provenance["last_losses"],
         "metrics": metrics,
     }
     print(json.dumps(report, indent=2) if arguments.json else _lines(report))
@@ -166,9 +178,13 @@ def _distil(
 
 
 def _follow(
-    arguments: argparse.Namespace, trainer: Distiller, run: Path, processes: Processes
+    arguments: argparse.Namespace,
+    trainer: Distiller,
+    run: Path,
+    processes: Processes,
+    as_it_is: Callable[[], StudentBundle],
 ) -> None:
-    """Train with a progress bar and curves."""
+    """Train with a progress bar, curves and, with --keep-every, students on the way."""
     from tqdm import tqdm
 
     from sas_training.distill.scalars import Scalars
@@ -184,6 +200,9 @@ def _follow(
     for step in bar:
         parts = {name: f"{value:.3f}" for name, value in step.losses.items()}
         bar.set_postfix(epoch=step.epoch, **parts, refresh=False)
+        if arguments.keep_every and processes.first and step.number % arguments.keep_every == 0:
+            kept: Path = arguments.output
+            as_it_is().save(kept.with_name(f"{kept.stem}-{step.number:06d}{kept.suffix}"))
         if scalars is not None:
             values = {f"loss/{name}": value for name, value in step.losses.items()}
             values |= {"loss": step.loss, "learning_rate": step.learning_rate}

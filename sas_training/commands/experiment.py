@@ -49,7 +49,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
     import sys
 
     from sas_training.experiment.files import Files
-    from sas_training.experiment.pipeline import counts_of_rows, make_everything
+    from sas_training.experiment.pipeline import checks_of, counts_of_rows, make_everything
     from sas_training.experiment.report import markdown, result_of, write_result
     from sas_training.experiment.settings import load_settings
     from sas_training.jobs import Workers
@@ -64,7 +64,8 @@ def _ablation(arguments: argparse.Namespace) -> int:
 
     with Workers(arguments.workers, say) as workers:
         make_everything(files, workers)
-    result = result_of(settings, group, counts_of_rows(files))
+    rows = counts_of_rows(files)
+    result = result_of(settings, group, rows, checks_of(files, rows))
     output = arguments.output or folder / group
     write_result(output, result)
     print(json.dumps(result, indent=2) if arguments.json else markdown(result), end="")

@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from sas_training.experiment.capability_files import CapabilityRun
-    from sas_training.experiment.capability_result import markdown, write_result
+    from sas_training.experiment.capability_page import markdown
+    from sas_training.experiment.capability_result import write_result
     from sas_training.experiment.capability_settings import load_capability_settings
     from sas_training.experiment.capability_stages import everything
     from sas_training.experiment.files import Files

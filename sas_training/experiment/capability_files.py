@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sas_ros.errors import SasError
 from sas_training.capability.class_maps import Caller
+from sas_training.capability.pseudo_masks import RejectionRule
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.capability_settings import CapabilityExperiment
@@ -25,6 +26,9 @@ VERSION = 1
 """Raised when the same settings begin to give other files."""
 TRUTH_VERSION = 2
 """The same of the counts in held-out rooms."""
+
+_FIRST_RULE = {"least_score": 0.7, "least_inside": 0.5, "shares": (0.005, 0.95)}
+"""The rule of rejection that keys without one stand for."""
 
 VOCABULARY = tuple(class_text(name) for name in SCANNET20.names)
 
@@ -69,7 +73,9 @@ class CapabilityRun:
     def _key(self) -> str:
         about = {**self.settings.to_dict(), "frames": 0, "chances": 0}
         teachers = [self.ablation.teacher(name, self.seed).stem for name in TEACHERS]
-        return key_of(VERSION, about, read_report(self.priors)["weights"], teachers)
+        rule = asdict(RejectionRule())
+        changed = [rule] if self.settings.reject and rule != _FIRST_RULE else []
+        return key_of(VERSION, about, read_report(self.priors)["weights"], teachers, *changed)
 
     @property
     def pictures(self) -> Path:
@@ -91,12 +97,13 @@ class CapabilityRun:
         key = key_of(TRUTH_VERSION, teachers, world, self.settings.frames)
         return self.run / f"frames-{key}" / f"room-{index:06d}.npz"
 
-    def rows(self, index: int, tables: tuple[Path, ...]) -> Path:
-        """Predictions of the fusions in a held-out room."""
+    def rows(self, index: int, tables: tuple[Path, ...], known: list[list[float]]) -> Path:
+        """Predictions of the fusions in a held-out room; `known` is the table that is no file."""
         contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
         own, settings = self.ablation, self.ablation.settings
         about = [settings.tau, settings.boundary, settings.occlusion, settings.capability.measure]
-        key = key_of(VERSION, contents, about, own.clouds("held_out").name, self.settings.chances)
+        rooms = own.clouds("held_out").name
+        key = key_of(VERSION, contents, known, about, rooms, self.settings.chances)
         return self.run / f"rows-{key}" / f"room-{index:06d}.npz"
 
     def check(self) -> None:

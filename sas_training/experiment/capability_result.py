@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sas_ros import __version__
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path, atomic_write
 from sas_training.capability.table import CapabilityTable
-from sas_training.experiment.agreement import LEVEL, RESAMPLES, agreement
+from sas_training.experiment.agreement import (
+    HEADLINES,
+    LEVEL,
+    RESAMPLES,
+    Values,
+    agreement,
+    agreement_step,
+)
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, WHOLE, CapabilityRun
-from sas_training.experiment.capability_rows import STEPS
+from sas_training.experiment.capability_gain import gain_by_class, gain_shares
+from sas_training.experiment.capability_page import last_measured, markdown
+from sas_training.experiment.capability_rows import STEPS, known_table
 from sas_training.experiment.capability_tables import Measured, Nothing, total
 from sas_training.experiment.capability_truth import classes_shown
 from sas_training.experiment.figures import RowCounts, all_figures
@@ -27,7 +37,13 @@ from sas_training.priors.saving import read_report
 FORMAT_VERSION = 1
 KIND = "sas_capability_experiment"
 NAME = "capability"
-HEADLINES = ("spearman", "spearman_difference", "sign_agreement")
+LINK_STEPS = (
+    ("truth", "sam"),
+    ("sam", "attention"),
+    ("attention", "generated"),
+    ("coarse", "generated"),
+)
+"""What replacing one link changes; the third replaces the images alone, the last the masks."""
 _OF_PRIORS = ("weights", "training", "held_out", "settings")
 
 
@@ -55,10 +71,19 @@ def result_of(
     known = {name: one for name, one in tables.items() if isinstance(one, CapabilityTable)}
     shown = classes_shown(truth)
     names = [one for one in shown if all(one in table.classes for table in known.values())]
+    seed = about.settings.seed
+    words = known_table(about).aligned(TEACHERS, names) > 0
+    found = {name: one.aligned(TEACHERS, names, measure=measure) for name, one in known.items()}
+    true = truth.aligned(TEACHERS, names, measure=measure)
     links = {
-        name: _link(name, one, truth, names, measure, about.settings.seed)
-        for name, one in tables.items()
+        name: _link(name, one, found.get(name), true, words, seed) for name, one in tables.items()
     }
+    steps = [
+        {"from": first, "to": second, **agreement_step(found[first], found[second], true, seed)}
+        for first, second in LINK_STEPS
+        if names and first in found and second in found
+    ]
+    fusions = all_figures(rows, seed, STEPS)
     whole, priors = links[WHOLE], read_report(about.priors)
     seeds = about.ablation.seeds
     return {
@@ -75,13 +100,16 @@ def result_of(
         **{name: whole[name] for name in HEADLINES},
         "reason": whole["reason"],
         "fused_pair": whole["pairs"].get(" - ".join(PAIR)),
-        "per_class": _per_class(names, truth, known, measure),
+        "per_class": _per_class(names, truth, known, measure, words),
         "left_out": {
             "not_shown": [one for one in VOCABULARY if one not in shown],
             "not_measured": [one for one in shown if one not in names],
         },
         "links": links,
-        **all_figures(rows, about.settings.seed, STEPS),
+        "link_steps": steps,
+        **fusions,
+        "gain_shares": gain_shares(rows, seed),
+        "gain_by_class": gain_by_class(fusions["rows"]),
         "settings": about.settings.to_dict(),
         "priors": {name: priors[name] for name in _OF_PRIORS if name in priors},
     }
@@ -90,12 +118,12 @@ def result_of(
 def _link(
     name: str,
     measured: Measured,
-    truth: CapabilityTable,
-    names: Sequence[str],
-    measure: str,
+    found: Values | None,
+    true: Values,
+    known: npt.NDArray[np.bool_],
     seed: int,
 ) -> dict[str, Any]:
-    """One entry of `links`, compared on the classes `names`."""
+    """One entry of `links`; `found`, `true` and `known` are (T, K) of the classes compared."""
     what = LINKS[name]
     empty: dict[str, Any] = {
         "n": 0,
@@ -113,12 +141,11 @@ def _link(
         "used": notes.get("used", {}),
         "rejected": total(notes.get("rejected", {})),
     }
-    if not names:
+    if found is None or not true.size:
         reason = "No class that the rooms show was measured by every link."
         return {**entry, "reason": reason, **empty}
-    found, true = (one.aligned(TEACHERS, names, measure=measure) for one in (measured, truth))
     error = float(np.abs(found - true).mean())
-    figures = agreement(TEACHERS, found, true, seed)
+    figures = agreement(TEACHERS, found, true, seed, known)
     return {**entry, "reason": None, **figures, "mean_error": error}
 
 
@@ -127,10 +154,19 @@ def _per_class(
     truth: CapabilityTable,
     tables: Mapping[str, CapabilityTable],
     measure: str,
+    words: npt.NDArray[np.bool_],
 ) -> list[dict[str, Any]]:
     result = []
-    for name in names:
-        entry: dict[str, Any] = {"class": name, "pixels": truth.made.notes["pixels"][name]}
+    for number, name in enumerate(names):
+        entry: dict[str, Any] = {
+            "class": name,
+            "pixels": truth.made.notes["pixels"][name],
+            "used": {
+                link: table.made.notes.get("used", {}).get(name, 0)
+                for link, table in tables.items()
+            },
+            "known": dict(zip(TEACHERS, words[:, number].tolist(), strict=True)),
+        }
         for title, table in (("true", truth), *tables.items()):
             values = table.aligned(TEACHERS, (name,), measure=measure)[:, 0]
             entry[title] = dict(zip(TEACHERS, values.tolist(), strict=True))
@@ -138,18 +174,12 @@ def _per_class(
     return result
 
 
-def _last_measured(result: Mapping[str, Any]) -> str:
-    """The link to be shown: the whole chain, or the last before it that has measured anything."""
-    found = [name for name, link in result["links"].items() if link["measured"]]
-    return str(found[-1]) if found else WHOLE
-
-
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write capability.json, capability.md and capability.png."""
     from sas_ros.pictures import write_png
 
     text = json.dumps(result, indent=2, allow_nan=False)
-    last = _last_measured(result)
+    last = last_measured(result)
     chart = draw_agreement(result["per_class"], last, LINKS[last], TEACHERS, PAIR)
     with atomic_path(folder / f"{NAME}.png") as temporary:
         write_png(temporary, chart)
@@ -200,72 +230,3 @@ def _is_figure(value: object, least: float) -> bool:
     return fits and all(least - 1e-9 <= one <= 1 + 1e-9 for one in numbers) and (
         value["low"] <= value["high"]
     )  # fmt: skip
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result as tables in Markdown."""
-    lines = [
-        f"# Capability: scale {result['scale']}, {result['seeds']['group']} seeds, "
-        f"{result['n']} classes, {result['held_out_rooms']} rooms",
-        "",
-        f"Measured capabilities against the true IoU in held-out rooms. Rank correlation over "
-        f"classes, the mean of {len(TEACHERS)} teachers; of the difference of two teachers, and "
-        "how often its sign is right, the mean of all pairs. In brackets: "
-        f"{100 * result['level']:.0f} % bootstrap over classes.",
-        "",
-        "| link | classes | images | Spearman | of differences | signs right | mean error |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for link in result["links"].values():
-        figures = " | ".join(_figure(link[name]) for name in HEADLINES)
-        used = sum(link["used"].values())
-        error = "none" if link["mean_error"] is None else f"{link['mean_error']:.2f}"
-        lines.append(
-            f"| {link['what']} | {link['n']} of {link['measured']} | {used} | {figures} | {error} |"
-        )
-    for link in result["links"].values():
-        if link["reason"]:
-            lines += ["", f"{link['what']}: {link['reason']}"]
-    last = _last_measured(result)
-    shown = result["links"][last]
-    lines += [
-        "",
-        f"Of {LINKS[last]}, by teacher and pair:",
-        "",
-        "| of | Spearman | signs right |",
-        "|---|---|---|",
-        *(f"| {name} | {_figure(one)} | |" for name, one in shown["teachers"].items()),
-        *(
-            f"| {name} | {_figure(one['spearman_difference'])} | {_figure(one['sign_agreement'])} |"
-            for name, one in shown["pairs"].items()
-        ),
-        "",
-        "Fusion of the first two teachers in the held-out rooms, mIoU in per cent:",
-        "",
-        "| row | mIoU | interval |",
-        "|---|---|---|",
-    ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['name']} | {100 * row['miou_mean']:.1f} | {100 * row['low']:.1f} to "
-            f"{100 * row['high']:.1f} |"
-        )
-    lines += ["", "| from | to | difference | interval | |", "|---|---|---|---|---|"]
-    for step in result["steps"]:
-        verdict = "adds" if step["adds"] else "takes" if step["takes"] else "undecided"
-        lines.append(
-            f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
-            f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} |"
-        )
-    heads = [f"{name}, {what}" for name in TEACHERS for what in ("true", "measured")]
-    lines += ["", f"| class | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for entry in result["per_class"]:
-        values = [f"{entry[what][name]:.2f}" for name in TEACHERS for what in ("true", last)]
-        lines.append(f"| {entry['class']} | {' | '.join(values)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _figure(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return "none"
-    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sas_training.capability.table import CapabilityTable, Measurement
+from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.metrics import NO_PREDICTION
 from sas_training.experiment.capability import random_capability
-from sas_training.experiment.capability_files import WHOLE, CapabilityRun
+from sas_training.experiment.capability_files import VOCABULARY, WHOLE, CapabilityRun
 from sas_training.experiment.capability_tables import completed, load_measured
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import load_predictions, save_predictions
@@ -19,12 +21,33 @@ from sas_training.experiment.words import Words
 from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import Job, Workers
 
-ROWS = ("2d/addition", "2d/diffusion", "2d/true-pictures", "2d/true-rooms", "2d/random-capability")
-"""No capability, the whole chain, the ablation's own table, the truth, chance."""
+ROWS = (
+    "2d/addition",
+    "2d/known-words",
+    "2d/diffusion",
+    "2d/true-pictures",
+    "2d/true-rooms",
+    "2d/random-capability",
+)
+"""No capability, whether a teacher has the word, the whole chain, the ablation's own table, the
+truth, chance."""
 STEPS = (
     *((before, "2d/diffusion") for before in ROWS if before != "2d/diffusion"),
+    ("2d/addition", "2d/known-words"),
     ("2d/addition", "2d/true-rooms"),
 )
+
+
+def known_table(about: CapabilityRun) -> CapabilityTable:
+    """A control that measures nothing: 1 where a teacher was taught a word for the class, else 0;
+    from the ablation's settings alone."""
+    by_name = about.ablation.settings.teachers.by_name
+    known = [[name in by_name[one].classes for name in SCANNET20.names] for one in TEACHERS]
+    scores = np.array(known, dtype=np.float64)
+    notes = {"control": "whether the teacher has a word for the class"}
+    return CapabilityTable(
+        TEACHERS, VOCABULARY, scores, pooled=scores, made=Measurement(notes=notes)
+    )
 
 
 def tables_of(about: CapabilityRun, truth: Path) -> dict[str, Path]:
@@ -40,7 +63,8 @@ def fuse_rooms(about: CapabilityRun, truth: Path, workers: Workers) -> dict[str,
     """The confusions of every row in the held-out rooms, repeated for each table by chance."""
     tables = tables_of(about, truth)
     rooms = range(about.ablation.rooms("held_out"))
-    paths = [about.rows(index, tuple(tables.values())) for index in rooms]
+    known = known_table(about).scores.tolist()
+    paths = [about.rows(index, tuple(tables.values()), known) for index in rooms]
     workers.do(
         "fusions in held-out rooms",
         [Job(path, _fuse, (about, index, tables, path)) for index, path in enumerate(paths)],
@@ -76,7 +100,7 @@ def _fuse(about: CapabilityRun, index: int, tables: dict[str, Path], path: Path)
     teachers = about.teachers(words)
     features = point_features(points, views, teachers, fusing, room_name(index))
     found = {"2d/addition": fusing.fused(features, PAIR, "addition")}
-    for name, table in loaded.items():
+    for name, table in {**loaded, "2d/known-words": known_table(about)}.items():
         found[name] = fusing.fused(features, PAIR, "capability", table)
     for chance in range(about.settings.chances):
         table = random_capability(loaded["2d/true-pictures"], 1000 * about.seed + chance)

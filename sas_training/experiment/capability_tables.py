@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_write
@@ -83,12 +84,15 @@ def completed(measured: Measured) -> CapabilityTable:
     missing = [name for name in VOCABULARY if name not in measured.classes]
     if not missing:
         return measured
-    level = np.full((len(measured.teachers), len(missing)), float(measured.scores.mean()))
-    pooled = measured.pooled
+
+    def with_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        level = np.full((len(measured.teachers), len(missing)), float(values.mean()))
+        return np.concatenate([values, level], axis=1)
+
     return CapabilityTable(
         teachers=measured.teachers,
         classes=(*measured.classes, *missing),
-        scores=np.concatenate([measured.scores, level], axis=1),
-        pooled=None if pooled is None else np.concatenate([pooled, level], axis=1),
+        scores=with_mean(measured.scores),
+        pooled=None if measured.pooled is None else with_mean(measured.pooled),
         made=Measurement(notes={**measured.made.notes, "not measured": missing}),
     )

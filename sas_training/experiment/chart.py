@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from sas_ros.pictures.drawing import draw_line, draw_text
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _LINE, _BOTTOM = 572, 188, 60, 44, 24, 34
+_WIDTH, _LEFT, _RIGHT, _TOP, _LINE, _BOTTOM = 580, 196, 60, 44, 24, 34
 _INK, _GRID = (60, 60, 60), (215, 215, 215)
 _COLORS = {"2d": (196, 132, 60), "3d": (52, 110, 168)}
 _CONTROL = (160, 160, 160)
-_CONTROLS = ("2d/oracle", "2d/random-capability")
+_CONTROLS = ("2d/oracle", "2d/random-capability", "3d/superpoint-cosine")
 
 
 def draw_chart(title: str, rows: Sequence[dict[str, Any]]) -> npt.NDArray[np.uint8]:
-    """(H, 572, 3) uint8 RGB: mIoU in per cent of the `rows` of a result, 2D and 3D, controls grey.
+    """(H, 580, 3) uint8 RGB: mIoU in per cent of the `rows` of a result, 2D and 3D, controls grey.
 
     The thin line on a bar is its interval, the short strokes are the repetitions.
     """

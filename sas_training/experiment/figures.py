@@ -36,6 +36,7 @@ STEPS = (
     ("2d/capability", "2d/oracle"),
     ("2d/capability", "3d/pixel"),
     ("3d/pixel", "3d/superpoint"),
+    ("3d/superpoint-cosine", "3d/superpoint"),
     ("3d/superpoint", "3d/self-distillation"),
     ("3d/self-distillation", "3d/three-teachers"),
 )

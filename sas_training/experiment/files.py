@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
+from sas_training.experiment.checks import checked_rooms
 from sas_training.experiment.room_views import room_name
 from sas_training.experiment.settings import TEACHERS, ExperimentSettings, SeedSettings
 from sas_training.experiment.students import recipe_of
@@ -125,6 +126,11 @@ class Files:
         key = key_of(self.student(row, seed).stem, self.clouds("held_out").name)
         name = f"student-{row.removeprefix('3d/')}-rooms-{key}"
         return self._of(seed) / name / _npz(index)
+
+    def learned(self, row: str, seed: int) -> Path:
+        """What a student says in some of the rooms that it learned from, counted."""
+        key = key_of(self.student(row, seed).stem, checked_rooms(self.rooms("students")))
+        return self._of(seed) / f"student-{row.removeprefix('3d/')}-learned-{key}.npz"
 
     def _of(self, seed: int) -> Path:
         return self.run / f"seed-{seed}"

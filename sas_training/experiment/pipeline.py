@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,13 @@ from sas_training.capability.table import CapabilityTable
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
 from sas_training.evaluation.metrics import NO_PREDICTION
 from sas_training.experiment.capability import measure_capability
+from sas_training.experiment.checks import (
+    Learned,
+    capability_figures,
+    checked_rooms,
+    learned_figures,
+    learned_in_room,
+)
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import (
     FEATURES,
@@ -37,6 +46,7 @@ from sas_training.experiment.settings import PAIR, TEACHERS
 from sas_training.experiment.sources import in_text_space
 from sas_training.experiment.students import ROWS_3D, StudentClasses, distil, recipe_of
 from sas_training.experiment.words import Words, make_words
+from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import Job, Workers, followed
 from sas_training.scenes.procedural.dataset import room_path, write_dataset
@@ -92,6 +102,10 @@ def make_everything(files: Files, workers: Workers) -> None:
             for row in ROWS_3D
             for seed in seeds
         ],
+    )
+    workers.do(
+        "students in rooms of their own",
+        [Job(files.learned(row, s), _compare, (files, row, s)) for row in ROWS_3D for s in seeds],
     )
 
 
@@ -152,6 +166,18 @@ def counts_of_rows(files: Files) -> dict[str, RowCounts]:
         return np.stack(parts).reshape(*shape, *parts[0].shape)
 
     return {name: RowCounts(stacked(two[name]), stacked(seen[name])) for name in two}
+
+
+def checks_of(files: Files, rows: Mapping[str, RowCounts]) -> dict[str, Any]:
+    """The `checks` of the result, from the files and the confusions of every row."""
+    seeds = files.seeds.runs
+    tables = [CapabilityTable.load(files.capability(seed)) for seed in seeds]
+    parts = {row: [Learned.load(files.learned(row, seed)) for seed in seeds] for row in ROWS_3D}
+    return {
+        "capability": capability_figures(tables, files.settings.capability.measure, rows),
+        "rooms": len(checked_rooms(files.rooms("students"))),
+        **learned_figures(parts),
+    }
 
 
 # ------------------------------------------------------------------------------------------- jobs
@@ -247,16 +273,32 @@ def _fuse(files: Files, seed: int, index: int) -> None:
 
 def _distil(files: Files, row: str, seed: int) -> None:
     clouds, target = files.clouds("students"), files.student(row, seed)
-    which = FEATURES[1] if row == "3d/three-teachers" else FEATURES[0]
     distil(
         clouds / "clouds",
-        files.features(seed, which),
+        files.features(seed, _learned_from(row)),
         clouds / "superpoints",
         recipe_of(row, files.settings.student, seed),
         Words.load(files.words),
         target.with_suffix(""),
         target,
     )
+
+
+def _learned_from(row: str) -> str:
+    return FEATURES[1] if row == "3d/three-teachers" else FEATURES[0]
+
+
+def _compare(files: Files, row: str, seed: int) -> None:
+    student, words = StudentClasses(files.student(row, seed)), Words.load(files.words)
+    clouds = files.clouds("students")
+    temperature = files.settings.student.objective.teacher_temperature
+    rooms = []
+    for index in checked_rooms(files.rooms("students")):
+        features = PointFeatures.load(_fused_path(files, seed, _learned_from(row), index))
+        said = student.of(*read_cloud(clouds, index))
+        truth = read_labels(clouds, index)
+        rooms.append(learned_in_room(features, said, truth, words, temperature))
+    sum(rooms[1:], start=rooms[0]).save(files.learned(row, seed))
 
 
 def _predict_3d(files: Files, row: str, seed: int) -> None:

@@ -11,6 +11,7 @@ from sas_ros import __version__
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path, atomic_write
 from sas_training.experiment.chart import draw_chart
+from sas_training.experiment.checks import checks_markdown
 from sas_training.experiment.figures import LEVEL, RowCounts, all_figures
 from sas_training.experiment.settings import ExperimentSettings
 
@@ -21,9 +22,12 @@ BOOTSTRAP_SEED = 1
 
 
 def result_of(
-    settings: ExperimentSettings, group: str, rows: Mapping[str, RowCounts]
+    settings: ExperimentSettings,
+    group: str,
+    rows: Mapping[str, RowCounts],
+    checks: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of ablation.json from the confusions of every row."""
+    """The content of ablation.json from the confusions of every row and the checks."""
     seeds = settings.seeds(group)
     return {
         "kind": KIND,
@@ -34,6 +38,7 @@ def result_of(
         "level": LEVEL,
         "made_with": f"sas_ros {__version__}",
         **all_figures(rows, BOOTSTRAP_SEED),
+        "checks": dict(checks),
         "settings": settings.to_dict(),
     }
 
@@ -79,7 +84,7 @@ def _title(result: Mapping[str, Any]) -> str:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The result as two tables in Markdown."""
+    """The result as tables in Markdown."""
     lines = [
         f"# Ablation: {_title(result)}",
         "",
@@ -107,6 +112,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
             f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} |"
         )
+    lines += ["", *checks_markdown(result["checks"])]
     return "\n".join(lines) + "\n"
 
 

@@ -23,8 +23,11 @@ from sas_training.evaluation.labels import SCANNET20, STUFF
 from sas_training.experiment.words import Words
 from sas_training.jobs import followed
 
-ROWS_3D = ("3d/pixel", "3d/superpoint", "3d/self-distillation", "3d/three-teachers")
-"""The rows of students, each with one thing more than the one before."""
+COSINE = "3d/superpoint-cosine"
+"""`3d/superpoint` with the paper's distance, 1 - cos, whatever the recipe has."""
+
+ROWS_3D = ("3d/pixel", "3d/superpoint", COSINE, "3d/self-distillation", "3d/three-teachers")
+"""The rows of students, but for `COSINE` each with one thing more than the one before."""
 
 _ABOUT = {"supervision": "distilled from small 2D teachers of generated rooms; an experiment"}
 
@@ -38,12 +41,13 @@ def recipe_of(row: str, base: Recipe, seed: int) -> Recipe:
     if row not in ROWS_3D:
         raise SasError(f"{row!r} is no row of a student; known are {', '.join(ROWS_3D)}.")
     targets = "pixel" if row == "3d/pixel" else "superpoint"
+    distance = "cosine" if row == COSINE else base.objective.distance
     used = row in ("3d/self-distillation", "3d/three-teachers")
     return replace(
         base,
         description=row,
         seed=seed,
-        objective=replace(base.objective, targets=targets),
+        objective=replace(base.objective, targets=targets, distance=distance),
         self_distillation=base.self_distillation if used else variant("none"),
     )
 

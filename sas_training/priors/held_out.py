@@ -47,7 +47,10 @@ def regions(settings: PriorsSettings) -> Iterator[tuple[Picture, Mask]]:
 
 
 def segmenter_figures(folder: Path, settings: PriorsSettings) -> dict[str, Any]:
-    """Figures of the SAM in `folder`, asked by points of the true mask as `sas capability` asks.
+    """Figures of the SAM in `folder`, asked by three points of the true mask.
+
+    They are chosen as `sas capability` chooses those of a coarse mask, but no frame of the picture
+    is cleared before, which that does: true masks reach to the edge, and all of them are asked for.
 
     Returns:
         of `things` and of `regions`: `count`; `iou`, mean over the masks; `predicted`, the mean of

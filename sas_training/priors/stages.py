@@ -209,6 +209,11 @@ def _encode(files: PriorsFiles) -> None:
 def _latents(files: PriorsFiles) -> tuple[torch.Tensor, float]:
     from safetensors import SafetensorError, safe_open
 
+    if not files.latents.is_file():
+        raise SasError(
+            f"There are no latents at {files.latents} yet: they are made when the autoencoder has "
+            "ended. Run the same command without --now."
+        )
     try:
         with safe_open(files.latents, framework="pt") as file:
             return file.get_tensor("latents"), float((file.metadata() or {})["scale"])
@@ -288,7 +293,12 @@ def write_folders(files: PriorsFiles) -> None:
 def _filled(path: Path, network: Any) -> dict[str, Any]:
     """Fill a network from its weights, or from its checkpoint; returns what is known of it."""
     checkpoint = path.with_suffix(CHECKPOINT)
-    if path.exists() or not checkpoint.exists():
+    if not path.exists() and not checkpoint.exists():
+        raise SasError(
+            f"There is nothing of {path} yet, not even a checkpoint. Run the same command without "
+            "--now."
+        )
+    if path.exists():
         return coding.load_weights(path, network)
     state = read_checkpoint(checkpoint)
     network.load_state_dict(state["average"])

@@ -90,8 +90,11 @@ class Sender:
         self._publisher.publish(message)
         self.sent += 1
         # Clouds and requests come in over one channel and in order, and the node's only thread
-        # takes clouds before requests. (Waiting for acknowledgements takes a heartbeat, seconds.)
-        self._probe.call(GetState, "perception/get_state", GetState.Request())
+        # takes clouds before requests: the second request at the latest finds the cloud taken. (The
+        # first may arrive with it while the thread is looking, past clouds but not past requests.
+        # Waiting for acknowledgements takes a heartbeat, seconds.)
+        for _ in range(2):
+            self._probe.call(GetState, "perception/get_state", GetState.Request())
         if is_good(cloud):  # else the next one would often replace it, unseen by the network
             self.awaited += 1
             self._probe.until(lambda: self._newest.has(message.header.stamp), what=repr(cloud))

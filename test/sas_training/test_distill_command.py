@@ -84,6 +84,15 @@ def test_a_student_is_distilled_and_loads(world: Path, capsys: pytest.CaptureFix
     assert all(bool((again.weights[k] == v).all()) for k, v in bundle.weights.items())
 
 
+def test_students_are_kept_on_the_way(world: Path) -> None:
+    output = world / "student.safetensors"
+    assert main(arguments(world, "-o", str(output), "--keep-every", "3")) == 0
+    kept = [world / f"student-{step:06d}.safetensors" for step in (3, 6)]
+    assert sorted(world.glob("student-*")) == kept
+    assert [StudentBundle.load(path).provenance["steps"] for path in kept] == [3, 6]
+    assert kept[1].read_bytes() == output.read_bytes() != kept[0].read_bytes()
+
+
 def test_a_student_is_calibrated_on_labelled_rooms(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from sas_training.experiment.files import Files
 from sas_training.experiment.pipeline import check_space, make_everything
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import SCALES, TEACHERS, ExperimentSettings, load_settings
-from sas_training.experiment.students import ROWS_3D, recipe_of
+from sas_training.experiment.students import COSINE, ROWS_3D, recipe_of
 from sas_training.jobs import Job, Workers, key_of
 
 
@@ -77,8 +77,11 @@ def test_an_unknown_scale_lists_those_there_are() -> None:
 def test_each_row_of_a_student_changes_one_thing() -> None:
     base = load_settings("small").student
     recipes = [recipe_of(row, base, 4) for row in ROWS_3D]
-    assert [one.objective.targets for one in recipes] == ["pixel", *["superpoint"] * 3]
-    assert [one.self_distillation.used for one in recipes] == [False, False, True, True]
+    assert [one.objective.targets for one in recipes] == ["pixel", *["superpoint"] * 4]
+    assert [one.objective.distance for one in recipes] == [
+        "cosine" if row == COSINE else "contrastive" for row in ROWS_3D
+    ]
+    assert [one.self_distillation.used for one in recipes] == [False] * 3 + [True] * 2
     assert {(one.schedule, one.samples, one.augment, one.seed) for one in recipes} == {
         (base.schedule, base.samples, base.augment, 4)
     }
@@ -229,6 +232,7 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
         "features for students",
         "students",
         "students in held-out rooms",
+        "students in rooms of their own",
     ]
     monkeypatch.undo()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
@@ -249,3 +253,7 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
     # The teachers are bad, but no longer without any idea.
     assert max(by_name[f"2d/{name}"] for name in TEACHERS) > 0.02
     assert by_name["2d/oracle"] > 0
+    checks = result["checks"]
+    assert checks["rooms"] == settings.rooms.students
+    assert [one["name"] for one in checks["students"]] == list(ROWS_3D)
+    assert sum(one["share"] for one in checks["told"].values()) == pytest.approx(1)

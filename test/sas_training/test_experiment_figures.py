@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
+from sas_training.capability.table import CapabilityTable
+from sas_training.distill.words import class_text
+from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.metrics import NO_PREDICTION
 from sas_training.experiment import figures
+from sas_training.experiment.checks import Learned, capability_figures, learned_figures
 from sas_training.experiment.figures import (
     RowCounts,
     all_figures,
@@ -22,7 +26,7 @@ from sas_training.experiment.figures import (
 )
 from sas_training.experiment.report import markdown, read_result, result_of, write_result
 from sas_training.experiment.rows import ROWS_2D
-from sas_training.experiment.settings import ExperimentSettings
+from sas_training.experiment.settings import TEACHERS, ExperimentSettings
 from sas_training.experiment.students import ROWS_3D
 
 ROOMS, RUNS = 20, 3
@@ -120,7 +124,22 @@ def test_a_step_from_2d_to_3d_is_on_seen_points() -> None:
 
 def _result() -> dict[str, object]:
     rows = {name: _row(0.4 + 0.02 * k, k) for k, name in enumerate((*ROWS_2D, *ROWS_3D))}
-    return result_of(ExperimentSettings(), "development", rows)
+    names = tuple(class_text(name) for name in SCANNET20.names)
+    scores = np.random.default_rng(3).random((RUNS, len(TEACHERS), len(names)))
+    tables = [CapabilityTable(TEACHERS, names, one) for one in scores]
+    learned = {name: [_learned(k + run) for run in range(RUNS)] for k, name in enumerate(ROWS_3D)}
+    checks = {
+        "capability": capability_figures(tables, "macro", rows),
+        "rooms": 2,
+        **learned_figures(learned),
+    }
+    return result_of(ExperimentSettings(), "development", rows, checks)
+
+
+def _learned(seed: int) -> Learned:
+    rng = np.random.default_rng(seed)
+    told, teacher, student = rng.integers(0, 9, (3, 20, 21))
+    return Learned(told, teacher, student, rng.random(20) * told.sum(axis=1))
 
 
 def test_the_result_is_written_and_read(tmp_path: Path) -> None:
@@ -134,6 +153,8 @@ def test_the_result_is_written_and_read(tmp_path: Path) -> None:
     assert set(again["rows"][0]) >= {"name", "miou_mean", "miou_std", "low", "high"}
     text = (tmp_path / "ablation.md").read_text()
     assert text == markdown(again)
+    assert [row["name"] for row in again["checks"]["students"]] == list(ROWS_3D)
+    assert "| surfaces - objects |" in text
     assert all(f"| {name} |" in text for name in names)
     picture = (tmp_path / "ablation.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
