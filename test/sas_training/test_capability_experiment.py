@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,38 @@ from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM, encoder_available
+from sas_training.capability.pseudo_masks import RejectionRule
 from sas_training.capability.running import NothingLeft
 from sas_training.capability.table import CapabilityTable
 from sas_training.cli import main
-from sas_training.experiment import capability_links, pipeline
-from sas_training.experiment.agreement import agreement, sign_agreement, spearman
+from sas_training.experiment import capability_files, capability_links, pipeline
+from sas_training.experiment.agreement import (
+    HEADLINES,
+    agreement,
+    agreement_step,
+    sign_agreement,
+    sign_counts,
+    spearman,
+)
 from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, CapabilityRun
+from sas_training.experiment.capability_gain import gain_by_class, gain_shares
+from sas_training.experiment.capability_page import markdown
 from sas_training.experiment.capability_result import (
-    HEADLINES,
+    LINK_STEPS,
     read_result,
     result_of,
     write_result,
 )
-from sas_training.experiment.capability_rows import ROWS
+from sas_training.experiment.capability_rows import ROWS, known_table
 from sas_training.experiment.capability_settings import load_capability_settings
 from sas_training.experiment.capability_stages import everything
 from sas_training.experiment.capability_tables import Nothing, completed, load_measured
 from sas_training.experiment.capability_truth import classes_shown, true_table
-from sas_training.experiment.figures import RowCounts
+from sas_training.experiment.figures import RowCounts, row_figures
 from sas_training.experiment.files import Files
 from sas_training.experiment.network import SmallNetwork
-from sas_training.experiment.settings import SCALES, TEACHERS, load_settings
+from sas_training.experiment.settings import PAIR, SCALES, TEACHERS, load_settings
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
 from sas_training.jobs import Job, Workers
 from sas_training.priors import autoencoder as coding
@@ -93,6 +104,122 @@ def test_signs_are_counted_where_teachers_truly_differ() -> None:
     measured = np.array([0.1, 0.1, 0.9, 0.0, -0.1])
     assert float(sign_agreement(measured, true)) == pytest.approx((1 + 0 + 0.5 + 1) / 4)
     assert float(sign_agreement(measured, np.zeros(5))) == 0
+    assert sign_counts(measured, true) == {"right": 2, "tied": 1, "wrong": 1}
+
+
+def test_a_pair_is_compared_once_more_where_both_teachers_have_the_word() -> None:
+    rng = np.random.default_rng(8)
+    true, measured = rng.random((2, 3, 12))
+    known = np.ones((3, 12), dtype=bool)
+    known[1, [0, 4, 5]] = False
+    found = agreement(TEACHERS, measured, true, 1, known)
+    assert {name: found[name] for name in HEADLINES} == {
+        name: agreement(TEACHERS, measured, true, 1)[name] for name in HEADLINES
+    }
+    kept = [1, 2, 3, 6, 7, 8, 9, 10, 11]
+    one, other = (values[0, kept] - values[1, kept] for values in (measured, true))
+    pair = found["pairs"]["surfaces - objects"]
+    both = pair["known_to_both"]
+    assert both["n"] == 9
+    assert both["spearman_difference"]["value"] == pytest.approx(
+        _spearman(one.tolist(), other.tolist())
+    )
+    assert both["sign_agreement"]["value"] == pytest.approx(
+        sum(a * b > 0 for a, b in zip(one, other, strict=True)) / 9
+    )
+    assert sum(both["signs"].values()) == 9
+    assert sum(pair["signs"].values()) == 12
+    assert both != found["pairs"]["surfaces - distant"]["known_to_both"]
+    known[1] = False
+    none = agreement(TEACHERS, measured, true, 1, known)["pairs"]
+    assert none["surfaces - objects"]["known_to_both"] is None
+    assert none["surfaces - distant"]["known_to_both"]["n"] == 12
+
+
+def test_two_ways_to_measure_are_compared_on_the_same_draws() -> None:
+    rng = np.random.default_rng(5)
+    true = rng.random((3, 20))
+    worse = true + rng.normal(0, 0.3, true.shape)
+    same = agreement_step(worse, worse + 0, true, 3)
+    step = agreement_step(true, worse, true, 3)
+    back = agreement_step(worse, true, true, 3)
+    alone = agreement(TEACHERS, worse, true, 3)
+    for name in HEADLINES:
+        assert same[name] == {"value": 0, "low": 0, "high": 0}
+        # All of the truth's own figures are 1, in every draw.
+        for end in ("value", "low", "high"):
+            assert step[name][end] == pytest.approx(alone[name][end] - 1)
+        assert back[name]["low"] == pytest.approx(-step[name]["high"])
+
+
+def _counts(hit: Sequence[float], rooms: int = 6) -> RowCounts:
+    """A row that is right for these shares of the points of the classes, in every room about."""
+    rng = np.random.default_rng(3)
+    counts = np.zeros((1, rooms, 20, 21), dtype=np.int64)
+    for room in range(rooms):
+        for label, share in enumerate(hit):
+            right = round(1000 * share) + int(rng.integers(3))
+            counts[0, room, label, label] = right
+            counts[0, room, label, 20] = 1003 - right  # said nothing, so that unions do not change
+    return RowCounts(counts, counts)
+
+
+def test_shares_of_the_gain_and_the_classes_it_comes_from() -> None:
+    hits = {name: [0.2, 0.2, 0.2] for name in ROWS}
+    hits |= {"2d/true-rooms": [0.2, 0.6, 0.8], "2d/diffusion": [0.2, 0.2, 0.7]}
+    hits |= {"2d/known-words": [0.2, 0.2, 0.3], "2d/true-pictures": [0.2, 0.6, 0.8]}
+    rows = {name: _counts(one) for name, one in hits.items()}
+    shares = gain_shares(rows, 1)
+    expected = {"2d/known-words": 0.1, "2d/diffusion": 0.5, "2d/true-pictures": 1.0}
+    for name, value in expected.items():
+        share = shares[name]
+        assert share is not None
+        assert share["value"] == pytest.approx(value, abs=0.005)
+        assert share["low"] <= share["value"] <= share["high"] <= share["low"] + 0.05
+    weights = np.ones((1, 6), dtype=np.int64)
+    entries = [row_figures(name, row, weights) for name, row in rows.items()]
+    by_class = gain_by_class(entries)
+    assert list(by_class["2d/diffusion"]) == ["wall", "floor", "cabinet"]
+    assert by_class["2d/diffusion"]["cabinet"] == pytest.approx(0.5 * 1000 / 1003 / 3, abs=1e-3)
+    for name, gains in by_class.items():
+        first, last = (next(e["miou_mean"] for e in entries if e["name"] == one)
+                       for one in ("2d/addition", name))  # fmt: skip
+        assert sum(gains.values()) == pytest.approx(last - first)
+    rows["2d/true-rooms"] = rows["2d/addition"]
+    assert set(gain_shares(rows, 1).values()) == {None}
+
+
+def test_the_control_of_known_words_is_made_of_settings_alone(tmp_path: Path) -> None:
+    about, _ = _held_out(tmp_path)
+    small = load_settings("small")
+    of_small = CapabilityRun(
+        tmp_path, about.settings, Files(tmp_path, small, small.final), tmp_path
+    )
+    surfaces, objects, distant = known_table(of_small).aligned(TEACHERS, VOCABULARY)
+    assert (surfaces == 1).all()
+    assert (distant == 1).all()
+    unknown = [name for name, knows in zip(VOCABULARY, objects, strict=True) if not knows]
+    assert unknown == ["door", "window", "picture", "counter", "curtain", "shower curtain"]
+    assert set(objects) == {0, 1}
+
+
+def test_keys_say_nothing_of_the_first_rule_and_something_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about, _ = _held_out(tmp_path)
+    first = about.table("sam")
+
+    @dataclass(frozen=True)
+    class Stricter(RejectionRule):
+        least_score: float = 0.8
+
+    monkeypatch.setattr(capability_files, "RejectionRule", Stricter)
+    # `tiny` rejects nothing, so that the rule does not count.
+    assert about.table("sam") == first
+    rejecting = replace(about, settings=replace(about.settings, reject=True))
+    other = rejecting.table("sam")
+    monkeypatch.undo()
+    assert rejecting.table("sam") != other
 
 
 def test_figures_of_perfect_and_of_reversed_capabilities() -> None:
@@ -124,6 +251,9 @@ def test_a_table_is_completed_without_preferring_anybody() -> None:
     values = whole.aligned(("a", "b"), ("bed", "wall"))
     np.testing.assert_allclose(values, [[0.2, 0.5], [0.6, 0.5]])
     assert completed(whole) is whole
+    pooled = completed(replace(table, pooled=np.array([[0.1, 0.2], [0.3, 0.4]])))
+    values = pooled.aligned(("a", "b"), ("chair", "wall"), measure="micro")
+    np.testing.assert_allclose(values, [[0.2, 0.25], [0.4, 0.25]])
 
 
 def _held_out(tmp_path: Path) -> tuple[CapabilityRun, CapabilityTable]:
@@ -180,6 +310,12 @@ def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_pa
         assert link["spearman"]["value"] == pytest.approx(1)
         assert link["sign_agreement"]["value"] == 1
         assert link["mean_error"] == 0
+        assert link["pairs"]["surfaces - objects"]["signs"]["wrong"] == 0
+    assert [(one["from"], one["to"]) for one in result["link_steps"]] == list(LINK_STEPS)
+    assert all(one["spearman"]["value"] == pytest.approx(0) for one in result["link_steps"])
+    assert set(result["per_class"][0]["used"]) == set(LINKS)
+    assert result["per_class"][0]["known"] == dict.fromkeys(TEACHERS, True)
+    assert set(result["gain_shares"].values()) == {None}  # all rows are the same
     unseen = {name: CapabilityTable(TEACHERS, ("sink",), np.ones((3, 1))) for name in LINKS}
     result = result_of(about, "development", truth, unseen, _ROWS)
     assert result["n"] == 0
@@ -206,6 +342,7 @@ def test_a_link_that_measured_nothing_says_so_and_leaves_the_others_alone(tmp_pa
     assert (link["n"], link["measured"], link["used"]) == (0, 0, {})
     assert all(link[name] is None for name in (*HEADLINES, "mean_error"))
     assert "sam" not in result["per_class"][0]
+    assert [one["from"] for one in result["link_steps"]] == ["attention", "coarse"]
     write_result(tmp_path / "middle", result)
     assert read_result(tmp_path / "middle" / "capability.json") == _plain(result)
 
@@ -397,10 +534,39 @@ def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     page = (out / "capability.md").read_text()
     assert "| generated images, attention, SAM | 2 of 2 |" in page
     assert "| 2d/diffusion |" in page
+    assert "| 2d/known-words |" in page
 
     files.teacher("objects", 1).unlink()
     with pytest.raises(SasError, match="sas experiment ablation"):
         everything(about, "development", workers)
+
+
+_PUBLISHED = Path(__file__).parents[2] / "docs" / "results"
+
+
+def test_the_published_result_can_be_read_and_its_page_and_chart_belong_to_it() -> None:
+    result = read_result(_PUBLISHED / "capability.json")
+    assert (result["scale"], result["seeds"]["group"]) == ("small", "final")
+    assert (_PUBLISHED / "capability.md").read_text() == markdown(result)
+    pytest.importorskip("PIL")
+    from sas_training.teachers.images import read_image
+
+    chart = draw_agreement(result["per_class"], "generated", LINKS["generated"], TEACHERS, PAIR)
+    difference = chart.astype(int) - read_image(_PUBLISHED / "capability.png")
+    assert np.abs(difference).max() <= 1  # rounding of another machine
+    # What docs/capability_experiment.md says of the pair.
+    pair = result["fused_pair"]
+    assert pair["signs"] == {"right": 13, "tied": 5, "wrong": 1}
+    assert pair["sign_agreement"]["value"] == pytest.approx((13 + 5 / 2) / 19)
+    said = (_PUBLISHED.parent / "capability_experiment.md").read_text()
+    for row in result["rows"]:
+        if row["name"] != "2d/true-pictures":
+            assert f"{100 * row['miou_mean']:.1f} %" in said
+    for share in result["gain_shares"].values():
+        ends = " to ".join(f"{100 * share[end]:.0f}" for end in ("low", "high"))
+        assert f"{100 * share['value']:.0f} % ({ends})" in said
+    for link in result["links"].values():
+        assert sum(link["used"].values()) + sum(link["rejected"].values()) == 320
 
 
 def _valid() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from sas_training.capability.segmenters import Segmented
 from sas_training.cli import main
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.jobs import Workers
-from sas_training.priors import held_out, stages
+from sas_training.priors import held_out, segmenter, stages
 from sas_training.priors.captions import caption, colour_name
 from sas_training.priors.fit import Fit
 from sas_training.priors.pictures import cut_square, square_around
@@ -224,9 +225,14 @@ def test_the_loss_of_masks_is_what_it_says() -> None:
     assert float(perfect) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_new_sam_learns_within_seconds_where_a_point_is() -> None:
-    pytest.importorskip("transformers")
-    network = new_segmenter(SegmenterSettings(size=64, width=16, layers=1, channels=32), 1)
+def _learned(own: bool) -> float:
+    """IoU of a SAM, asked for discs around points, in the last ten of 120 steps."""
+    torch.manual_seed(1)
+    with pytest.MonkeyPatch.context() as patched:
+        if not own:  # the weights that transformers begins with
+            patched.setattr(segmenter, "_begin", lambda network: None)
+        about = SegmenterSettings(size=64, width=16, layers=1, channels=32)
+        network = new_segmenter(about, 1)
     learned = [one for one in network.parameters() if one.requires_grad]
     optimiser, chance = torch.optim.AdamW(learned, 3e-3), torch.Generator().manual_seed(1)
     middle, shares = torch.arange(32.0) + 0.5, []
@@ -246,8 +252,13 @@ def test_a_new_sam_learns_within_seconds_where_a_point_is() -> None:
         optimiser.step()
         both, either = (said > 0) & (true > 0.5), (said > 0) | (true > 0.5)
         shares.append(float(both.sum() / either.sum()))
-    # With the weights that transformers begins with it is 0, for hundreds of steps.
-    assert np.mean(shares[-10:]) > 0.4
+    return float(np.mean(shares[-10:]))
+
+
+def test_a_new_sam_learns_within_seconds_where_a_point_is() -> None:
+    pytest.importorskip("transformers")
+    assert _learned(own=True) > 0.6  # docs/capability_experiment.md says 0.7
+    assert _learned(own=False) < 0.05
 
 
 def test_figures_of_a_sam_are_means_over_its_masks() -> None:
@@ -347,8 +358,10 @@ def test_priors_are_made_though_killed_and_used_by_the_capability_stage(
     assert checkpoint.is_file()
     assert not files.denoiser.exists()
     assert torch.load(checkpoint, weights_only=True)["step"] == 2
-    with pytest.raises(SasError, match=files.segmenter.name):  # of which there is nothing yet
+    with pytest.raises(SasError, match=f"nothing of .*{files.segmenter.name} yet"):
         write_folders(files)
+    with pytest.raises(SasError, match=r"no latents at .* yet"):
+        stages._latents(replace(files, run=tmp_path / "empty"))
     kept = files.autoencoder.stat().st_mtime_ns
     (tmp_path / "state.pt").write_bytes(checkpoint.read_bytes())
 
