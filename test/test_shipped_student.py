@@ -31,6 +31,28 @@ def segmenter() -> Segmenter:
     return Segmenter(StudentBundle.load(find_student()), device="cpu")
 
 
+def test_the_distilled_one_beside_it_says_what_it_is() -> None:
+    path = find_student("indoor-tiny-distilled")
+    assert path.stat().st_size <= 12_000_000
+    bundle = StudentBundle.load(path)
+    assert bundle.name == path.stem and len(bundle.vocabulary.names) == len(SCANNET20.names)
+    assert bundle.provenance["supervision"] == "distilled from 2D teachers; no 3D labels"
+    assert "no real scans" in bundle.provenance["data"]
+    assert bundle.provenance["licence"] == "Apache-2.0"
+    rng = np.random.default_rng(0)
+    floor = np.column_stack([rng.uniform(0, 4, (8000, 2)), rng.normal(0, 0.005, 8000)])
+    wall = np.column_stack([rng.uniform(0, 4, 8000), np.zeros(8000), rng.uniform(0, 2.5, 8000)])
+    cloud = Cloud(np.vstack([floor, wall]).astype(np.float32), header=SourceHeader(0, "map"))
+    segmenter = Segmenter(bundle, device="cpu")
+    scene = segmenter.segment(cloud, Z_UP)
+    label = segmenter.label(scene, bundle.vocabulary).label[scene.element_of_point]
+    names = np.array([*bundle.vocabulary.names, ""])[
+        np.minimum(label, len(bundle.vocabulary.names))
+    ]
+    assert (names[:8000] == "floor").mean() > 0.8
+    assert (names[8000:] == "wall").mean() > 0.5
+
+
 @pytest.fixture
 def real_rooms(test_data: Path, tmp_path: Path) -> list[Path]:
     """The labelled rooms of the test data as .npz with ScanNet-20 ids."""
