@@ -57,12 +57,10 @@ def names(enclave: str, what: str, how: str) -> set[str]:
     return {str(item.text) for g in found.iter(f"{what}s") if g.get(how) == "ALLOW" for item in g}
 
 
-def test_the_policy_is_what_the_node_needs() -> None:
+def test_the_policy_gives_each_no_more_than_its_part() -> None:
+    """test/graph/test_policy.py compares it with running nodes."""
     outputs = {*OUTPUTS, "label_info", "/diagnostics", "/rosout"}
     assert outputs <= names("/sas/perception", "topic", "publish")
-    assert {"points", "/clock"} <= names("/sas/perception", "topic", "subscribe")
-    services = {"query", "set_vocabulary", "save_map", "reset_map"}
-    assert services <= names("/sas/perception", "service", "reply")
     assert names("/sas/perception", "service", "request") == set()
     assert names("/sas/planner", "service", "request") == {"query"}
     assert not {"points", *OUTPUTS} & names("/sas/planner", "topic", "publish")
@@ -90,6 +88,27 @@ def test_the_image_takes_its_base_by_argument_and_runs_as_a_user() -> None:
     assert os.access(start, os.X_OK)
     assert subprocess.run(["bash", "-n", start]).returncode == 0
     assert (ROOT / "scripts" / "setup.sh").is_file() and "scripts/setup.sh demo" in "\n".join(lines)
+
+
+def test_the_image_asks_for_the_pythons_that_the_set_up_takes() -> None:
+    setup = (ROOT / "scripts" / "setup.sh").read_text()
+    (ros,) = re.findall(r"import sys, rclpy; sys\.exit\(sys\.version_info < \(3, (\d+)\)\)", setup)
+    ((low, high),) = re.findall(r"\(3, (\d+)\) <= sys\.version_info\[:2\] <= \(3, (\d+)\)", setup)
+    comment = (EXAMPLES / "docker" / "Dockerfile").read_text().split("ARG BASE")[0]
+    assert f"a ROS 2 image with Python 3.{ros} or newer" in comment
+    assert f"with Python 3.{low} to 3.{high}" in comment
+
+
+def test_the_image_gets_no_history_and_nothing_that_was_made_here() -> None:
+    ignored = {
+        line.removeprefix("**/")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    made = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert {".git", *made} <= ignored
+    for needed in ("scripts", "requirements", "config", "msg", "cmake", "sas_ros", "sas_training"):
+        assert (ROOT / needed).is_dir() and needed not in ignored
 
 
 # ------------------------------------------------------------------------------ docs/security.md

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 RELIABLE, BEST_EFFORT = "reliable", "best_effort"
-OUTPUTS = ("labeled_points", "visualization", "instances", "query_mask", "obstacles")
+OUTPUTS = (
+    "labeled_points", "visualization", "instances", "instance_markers", "query_mask", "obstacles",
+)  # fmt: skip
 """Topics of the node that are computed only while somebody listens."""
 
 

@@ -21,7 +21,7 @@ from sas_ros.errors import SasError
 from sas_ros.mapping.columns import Int32Array, VoxelColumns, corners, empty_columns
 from sas_ros.mapping.identity import MapIdentity
 from sas_ros.mapping.observe import observe
-from sas_ros.observation import Cloud, Float32Array, Float64Array, SceneFeatures
+from sas_ros.observation import Cloud, Float32Array, Float64Array, IntArray, SceneFeatures
 
 _KEPT_SHARE = 0.95
 """Of the limit is left when voxels are let go, so that not every cloud has to do it."""
@@ -56,6 +56,22 @@ class MapState:
         return len(self.columns)
 
 
+@dataclass(frozen=True, eq=False)
+class _Times:
+    """When voxels of a given map were seen: keys (M,) ascending, and times (M,) int64 ns."""
+
+    keys: IntArray
+    last_seen: IntArray
+
+    def at_least(self, seen: IntArray, keys: IntArray, rows: IntArray) -> IntArray:
+        """A copy of `seen`, nowhere before the times here; `keys` ascend, `rows` are theirs."""
+        place = np.minimum(np.searchsorted(keys, self.keys), max(len(keys) - 1, 0))
+        here = np.flatnonzero(keys[place] == self.keys) if len(keys) else place[:0]
+        at, later = rows[place[here]], seen.copy()
+        later[at] = np.maximum(later[at], self.last_seen[here])
+        return later
+
+
 class VoxelMap:
     """A map that changes; one thread at a time.
 
@@ -76,12 +92,18 @@ class VoxelMap:
         self._size: int
         self._shared: bool
         self._begin(state)
+        self._given = _Times(self._sorted, self._columns.last_seen[self._row_of])
+        self._rewound = False
 
     @property
     def state(self) -> MapState:
         """The map as it is now. Nothing is copied: the next change makes a copy first."""
         self._shared = True
-        return replace(self._state, columns=self._columns.rows(slice(0, self._size)))
+        columns = self._columns.rows(slice(0, self._size))
+        if self._rewound:
+            seen = self._given.at_least(columns.last_seen, self._sorted, self._row_of)
+            columns = replace(columns, last_seen=seen)
+        return replace(self._state, columns=columns)
 
     @property
     def summary(self) -> MapState:
@@ -94,7 +116,8 @@ class VoxelMap:
     @property
     def nbytes(self) -> int:
         """Bytes that the map takes, spare room included."""
-        return self._columns.nbytes + self._sorted.nbytes + self._row_of.nbytes
+        index = self._sorted.nbytes + self._row_of.nbytes
+        return self._columns.nbytes + index + self._given.last_seen.nbytes
 
     def integrate(self, scene: SceneFeatures, cloud: Cloud, pose: Float64Array) -> int:
         """Take in the features of a cloud seen from `pose` (4, 4), cloud's frame to map's frame.
@@ -140,12 +163,18 @@ class VoxelMap:
         """Forget everything; versions go on counting."""
         empty = empty_state(self._state.identity)
         self._begin(replace(empty, version=self._state.version + 1))
+        self._given, self._rewound = _Times(self._sorted, empty.columns.last_seen), False
 
     def rewind(self, stamp_ns: int) -> None:
         """The clock went back to `stamp_ns`: nothing was seen later than that, or what comes now
-        would look old and be let go first."""
+        would look old and be let go first.
+
+        What the map began with is let go in that order too, but keeps its times in `state`: an old
+        bag that is played into today's map must not make a file of it that looks old.
+        """
         self._own()
         times = self._columns.last_seen
+        self._rewound |= bool((times[: self._size] > stamp_ns).any())
         np.minimum(times, stamp_ns, out=times)
         stamp = min(self._state.stamp_ns, stamp_ns)
         self._state = replace(self._state, stamp_ns=stamp)

@@ -21,7 +21,7 @@ from sas_ros.memory import is_out_of_memory
 from sas_ros.nodes.device import OwnStream
 from sas_ros.nodes.log import describe
 from sas_ros.nodes.parameters import PerceptionParameters
-from sas_ros.nodes.results import INSTANCES, LABELLED, VISUAL, Outputs, spread
+from sas_ros.nodes.results import INSTANCES, LABELLED, MARKERS, VISUAL, Outputs, spread
 from sas_ros.nodes.shared import Shared
 from sas_ros.nodes.snapshot import Snapshot
 from sas_ros.nodes.target import TargetKeeper
@@ -213,7 +213,7 @@ class FrameProcessor:
 
     def _publish(self, snapshot: Snapshot) -> None:
         wanted = self._outputs.wanted()
-        if not {LABELLED, VISUAL, INSTANCES}.isdisjoint(wanted):
+        if not {LABELLED, VISUAL, INSTANCES, MARKERS}.isdisjoint(wanted):
             self._publish_labels(snapshot, wanted)
         self._target.publish(snapshot, wanted)
 
@@ -226,7 +226,7 @@ class FrameProcessor:
         with self._latencies.stage("label"), self._stream.work():
             elements = words.to_labels(self._segmenter.label(scene, words.competing))
         found: Sequence[ObjectInstance] = ()
-        if LABELLED in wanted or INSTANCES in wanted:
+        if not {LABELLED, INSTANCES, MARKERS}.isdisjoint(wanted):
             with self._latencies.stage("cluster"):
                 found = label_instances(
                     scene,
@@ -245,6 +245,8 @@ class FrameProcessor:
                 self._outputs.visual(cloud, labels, vocabulary.colors)
             if INSTANCES in wanted:
                 self._outputs.instances(cloud, found)
+            if MARKERS in wanted:
+                self._outputs.markers(cloud, found, vocabulary)
 
 
 def _too_large(points: int, reason: str) -> Dropped:

@@ -195,6 +195,9 @@ class MapKeeper:
             raise SasError("The map is only read (parameter map); there is nothing to save.")
         with self._lock:
             state = self._map.state
+        # An old bag may have been played into a map that was seen since.
+        newest = int(state.columns.last_seen.max(initial=0))
+        state = replace(state, stamp_ns=max(state.stamp_ns, newest))
         try:
             save_map(state, self._path)
         except OSError as error:

@@ -21,7 +21,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 
 from sas_ros.boxes import quaternion_xyzw
-from sas_ros.clouds import write_labelled_cloud, write_subset
+from sas_ros.clouds import stamp_fields, write_labelled_cloud, write_subset
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.mapping import MapView
@@ -38,7 +38,7 @@ _UNLABELLED_COLOR = 40
 
 def time_message(nanoseconds: int) -> Time:
     """A stamp from nanoseconds since the epoch of its clock."""
-    seconds, rest = divmod(int(nanoseconds), 10**9)
+    seconds, rest = stamp_fields(nanoseconds)
     return Time(sec=seconds, nanosec=rest)
 
 
@@ -92,9 +92,11 @@ def instance_message(
         id=-1,
         label=str(instance.label),
         score=float(instance.score),
-        pose=Pose(position=_point(instance.center), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)),
+        pose=Pose(
+            position=point_message(instance.center), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)
+        ),
         size=_vector(instance.size),
-        centroid=_point(instance.centroid),
+        centroid=point_message(instance.centroid),
         num_points=len(instance.point_indices),
         support_height=float(instance.support_height),
         last_seen=stamped.stamp,
@@ -230,10 +232,11 @@ def cut(indices: Sequence[npt.NDArray[np.uint32]], max_points: int) -> list[npt.
 
 def _pose(matrix: Float64Array) -> Pose:
     x, y, z, w = (float(value) for value in quaternion_xyzw(matrix[:3, :3]))
-    return Pose(position=_point(matrix[:3, 3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
+    return Pose(position=point_message(matrix[:3, 3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
-def _point(values: npt.NDArray[np.floating]) -> Point:
+def point_message(values: npt.NDArray[np.floating]) -> Point:
+    """A place from (3,) metres."""
     x, y, z = (float(value) for value in values)
     return Point(x=x, y=y, z=z)
 

@@ -15,7 +15,15 @@ from sensor_msgs.msg import PointCloud2
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages
-from sas_ros.nodes.results import INSTANCES, LABELLED, MASK, OBSTACLES, VISUAL, PointLabels
+from sas_ros.nodes.results import (
+    INSTANCES,
+    LABELLED,
+    MARKERS,
+    MASK,
+    OBSTACLES,
+    VISUAL,
+    PointLabels,
+)
 from sas_ros.observation import Cloud
 
 LABEL_INFO = "label_info"
@@ -50,6 +58,8 @@ class Publishers:
             for name in (LABELLED, VISUAL, MASK, OBSTACLES)
         }
         self._lazy[INSTANCES] = node.create_publisher(InstanceArray, INSTANCES, reliable(5))
+        if (kind := _marker_array(node)) is not None:
+            self._lazy[MARKERS] = node.create_publisher(kind, MARKERS, reliable(5))
         self._label_info = node.create_publisher(LabelInfo, LABEL_INFO, reliable(1, latched=True))
 
     def wanted(self) -> Collection[str]:
@@ -68,6 +78,14 @@ class Publishers:
         """Publish `instances`."""
         self._lazy[INSTANCES].publish(messages.instances_message(cloud.header, found))
 
+    def markers(
+        self, cloud: Cloud, found: Sequence[ObjectInstance], vocabulary: Vocabulary
+    ) -> None:
+        """Publish `instance_markers`."""
+        from sas_ros.nodes.markers import markers_message
+
+        self._lazy[MARKERS].publish(markers_message(cloud.header, found, vocabulary))
+
     def subset(self, topic: str, cloud: Cloud, mask: npt.NDArray[np.bool_]) -> None:
         """Publish the masked points of a cloud on `query_mask` or `obstacles`."""
         self._lazy[topic].publish(messages.subset_message(cloud, mask))
@@ -82,3 +100,17 @@ class Publishers:
         for publisher in [*self._lazy.values(), self._label_info]:
             self._node.destroy_publisher(publisher)
         self._lazy = {}
+
+
+def _marker_array(node: Node) -> Any:
+    """The type of `instance_markers`; None without visualization_msgs, which only viewers need."""
+    try:
+        from visualization_msgs.msg import MarkerArray
+    except ImportError as error:
+        node.get_logger().warning(
+            f"There is no topic {MARKERS}: visualization_msgs is not installed ({error}). "
+            "Everything else works without it.",
+            once=True,
+        )
+        return None
+    return MarkerArray

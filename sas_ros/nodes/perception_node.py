@@ -130,7 +130,7 @@ class PerceptionNode(ManagedNode):
         )
         self._frames = FrameProcessor(
             model.segmenter,
-            TargetKeeper(model.bundle.calibration, self._shared, self._outputs),
+            TargetKeeper(model.bundle.calibration, self._shared, self._outputs, self._tf.lookup),
             self._shared,
             self._outputs,
             up_from_tf=listen_to_tf(self._tf, self._settings, self.get_logger().warning),

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_ros.instances import ObjectInstance
+from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud
 from sas_ros.point_labels import PointLabels, spread
 
 __all__ = [
     "INSTANCES",
     "LABELLED",
+    "MARKERS",
     "MASK",
     "OBSTACLES",
     "VISUAL",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 LABELLED, VISUAL, INSTANCES = "labeled_points", "visualization", "instances"
-MASK, OBSTACLES = "query_mask", "obstacles"
+MASK, OBSTACLES, MARKERS = "query_mask", "obstacles", "instance_markers"
 
 
 class Outputs(Protocol):
@@ -37,5 +39,9 @@ class Outputs(Protocol):
     def visual(self, cloud: Cloud, labels: PointLabels, colors: npt.NDArray[np.uint8]) -> None: ...
 
     def instances(self, cloud: Cloud, found: Sequence[ObjectInstance]) -> None: ...
+
+    def markers(
+        self, cloud: Cloud, found: Sequence[ObjectInstance], vocabulary: Vocabulary
+    ) -> None: ...
 
     def subset(self, topic: str, cloud: Cloud, mask: npt.NDArray[np.bool_]) -> None: ...

@@ -23,11 +23,11 @@ from sas_ros.nodes.map_keeper import MapKeeper
 from sas_ros.nodes.placing import Between, Placed, place
 from sas_ros.nodes.requests import read_labels, read_query
 from sas_ros.nodes.shared import Shared
-from sas_ros.nodes.snapshot import Snapshot, Target
-from sas_ros.nodes.target import ask
+from sas_ros.nodes.snapshot import Snapshot
+from sas_ros.nodes.target import ask, best_of, new_target
 from sas_ros.nodes.text_worker import Outcome, TextWorker
 from sas_ros.nodes.words import words_for
-from sas_ros.query import QueryStatus, TextQuery
+from sas_ros.query import QueryAnswer, QueryStatus, TextQuery
 from sas_ros.student.bundle import StudentBundle
 
 Embeddings = npt.NDArray[np.float32]
@@ -145,7 +145,7 @@ class Desk:
         assert configured is not None and words is not None
         parameters = self._parameters()
         negatives = rows[1:] if len(rows) > 1 else None
-        found = ask(
+        everything = ask(
             source,
             placed.query,
             rows[0],
@@ -153,7 +153,9 @@ class Desk:
             words=words,
             calibration=configured.bundle.calibration,
             parameters=parameters,
+            with_rivals=request.set_target,
         )
+        found = best_of(everything, query.max_instances or parameters.max_instances)
         messages.fill_answer(
             response,
             found,
@@ -165,7 +167,8 @@ class Desk:
         )
         response.timing = messages.timing_message({"embed": embed_ms, **found.timing_ms})
         if request.set_target and isinstance(source, Snapshot):
-            self._hold(response, source, query, rows[0], negatives, found.status)
+            chosen = len(found.instances)
+            self._hold(response, source, query, rows[0], negatives, everything, chosen)
 
     def _hold(
         self,
@@ -174,12 +177,14 @@ class Desk:
         query: TextQuery,
         embedding: Embeddings,
         negatives: Embeddings | None,
-        status: QueryStatus,
+        found: QueryAnswer,
+        chosen: int,
     ) -> None:
-        if status == QueryStatus.OK:
-            target = Target(query, embedding, negatives, found_at=self._now() or 0.0)
+        if found.status == QueryStatus.OK:
+            now = self._now() or 0.0
+            target = new_target(snapshot, query, embedding, negatives, found, chosen, now)
             self._memory.hold(target, snapshot.epoch)
-        elif status == QueryStatus.NOT_FOUND:
+        elif found.status == QueryStatus.NOT_FOUND:
             # Nothing must stay cut out of the planner's world for a target nobody asks for.
             self._memory.release()
             response.message = f"{response.message} No target is held now.".strip()

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes.words import Words
-from sas_ros.observation import Cloud, SceneFeatures
+from sas_ros.observation import Cloud, SceneFeatures, SourceHeader
 from sas_ros.query import TextQuery
+from sas_ros.tracking import Track
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Snapshot:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The held target: a query that is asked again of every new cloud.
+    """The held target: things that a query chose, found again in every new cloud by where they are.
 
     Attributes:
         query: text, negatives, threshold, number of instances and region as they were asked.
         embedding: (C,) float32 of the text.
         negatives: (n, C) float32 of the negatives, or None.
-        found_at: node clock, seconds, when it was last found.
+        found_at: node clock, seconds, when one of its things was last found.
+        tracks: the things, and their rivals of the same word.
+        placed: stamp of the cloud that the tracks were last followed in, and their frame.
         number: tells one target from the next.
     """
 
@@ -47,6 +50,8 @@ class Target:
     embedding: npt.NDArray[np.float32]
     negatives: npt.NDArray[np.float32] | None
     found_at: float
+    tracks: tuple[Track, ...]
+    placed: SourceHeader
     number: int = 0
 
 
@@ -133,11 +138,11 @@ class Memory:
             held, self._target = self._target is not None, None
             return held
 
-    def found_again(self, target: Target, now: float) -> None:
-        """Note that `target` was found at `now`, unless another one is held meanwhile."""
+    def followed(self, target: Target) -> None:
+        """Note where `target` is now, unless another one is held meanwhile."""
         with self._lock:
             if self._target is not None and self._target.number == target.number:
-                self._target = replace(self._target, found_at=now)
+                self._target = target
 
     def expire(self, now: float, time_to_live: float) -> bool:
         """Let a target go that was not found for `time_to_live` seconds; True when it was."""

@@ -48,6 +48,10 @@ class TfFrames:
                 raise SasError("tf2_ros is not installed, so TF cannot be asked.") from error
             self._trouble = tf2_ros.TransformException
             buffer = tf2_ros.Buffer(node=self._node)
+            # The node's clock would keep the buffer for ever by this; `clear` does its work.
+            jump = getattr(buffer, "jump_handle", None)
+            if jump is not None:
+                jump.unregister()
             self._listener = tf2_ros.TransformListener(buffer, self._node)
             self._buffer = buffer
             return True
@@ -127,4 +131,8 @@ class TfFrames:
             self._closed = True
             if self._listener is not None:
                 self._listener.unregister()
+            # The buffer put this on the node and never takes it off; not every version has it.
+            service = getattr(self._buffer, "srv", None)
+            if service is not None:
+                self._node.destroy_service(service)
             self._buffer = self._listener = None

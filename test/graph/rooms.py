@@ -1,6 +1,6 @@
 """A coded room, and a student that was fitted to it in a second.
 
-Cloud number n is the room moved by `n * STEP` along x, with n more copies of the chair's first
+Cloud number n is the room moved by `n * step` along x, with n more copies of the chair's first
 point at its end, and a stamp that ends in n: header, coordinates and indices all tell n.
 """
 
@@ -56,12 +56,26 @@ def _box(
     return points
 
 
-def coded_points(number: int) -> npt.NDArray[np.float32]:
+@cache
+def two_chairs() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The room with a second chair like the first, a quarter of a metre beside it.
+
+    (N, 3) points, (N,) class ids and (N,) which chair a point is of: 0 is none, 1, 2.
+    """
+    points, labels = plain_room()
+    first = np.flatnonzero(labels == CHAIR)
+    second = points[first] - np.array([0.75, 0, 0], np.float32)
+    chair = np.concatenate([np.where(labels == CHAIR, 1, 0), np.full(len(first), 2)])
+    labels = np.concatenate([labels, np.full(len(first), CHAIR)])
+    return np.concatenate([points, second]), labels, chair
+
+
+def coded_points(number: int, step: float = STEP) -> npt.NDArray[np.float32]:
     """(N + number, 3) float32: the points of cloud `number`."""
     points, labels = plain_room()
     chair = points[np.flatnonzero(labels == CHAIR)[:1]]
     coded = np.concatenate([points, np.repeat(chair, number, axis=0)])
-    coded[:, 0] += np.float32(number * STEP)
+    coded[:, 0] += np.float32(number * step)
     return coded
 
 
@@ -70,10 +84,16 @@ def coded_labels(number: int) -> npt.NDArray[np.int64]:
     return np.concatenate([plain_room()[1], np.full(number, CHAIR)])
 
 
-def coded_cloud(number: int, *, stamp_ns: int = 0, frame: str = "lidar") -> Cloud:
+def coded_cloud(
+    number: int, *, stamp_ns: int = 0, frame: str = "lidar", step: float = STEP
+) -> Cloud:
     """Cloud `number`; its stamp is `stamp_ns` rounded to a millisecond, plus `number` ns."""
-    stamp = stamp_ns // 10**6 * 10**6 + number
-    return Cloud(coded_points(number), header=SourceHeader(stamp, frame))
+    return Cloud(coded_points(number, step), header=coded_header(number, stamp_ns, frame))
+
+
+def coded_header(number: int, stamp_ns: int, frame: str = "lidar") -> SourceHeader:
+    """A header whose stamp tells `number`."""
+    return SourceHeader(stamp_ns // 10**6 * 10**6 + number, frame)
 
 
 def number_in_stamp(nanosec: int) -> int:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +333,37 @@ def test_no_student_no_device_and_no_tf(waiting: Running, doctor: Doctor) -> Non
         waits.append("device")
     said = doctor(*waits, namespace="managed")
     assert "half.safetensors" in said["student"] and "is unconfigured" in said["not-active"]
+    # Without tf2_ros, as where the wheels are used, the first; the second needs it.
     assert {"tf2-missing", "tf-missing"} & said.keys()
+
+
+def test_tf_that_nobody_publishes(
+    waiting: Running, helper: Helper, doctor: Doctor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Needs tf2_ros; where it is missing the doctor is shown an empty package of that name, and
+    the graph is a true one."""
+    if find_spec("tf2_ros") is None:
+        (tmp_path / "tf2_ros").mkdir()
+        (tmp_path / "tf2_ros" / "__init__.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path))
+    said = doctor("tf-missing", gone=("tf2-missing",), namespace="managed")["tf-missing"]
+    assert "'odom'" in said and "robot_state_publisher" in said
+    with publishing(helper, String, kind=String, topic="/tf_static"):  # any type: names count
+        doctor("student", gone=("tf-missing", "tf2-missing"), namespace="managed")
+
+
+def test_a_student_that_is_not_there(waiting: Running, tmp_path: Path, doctor: Doctor) -> None:
+    gone, before = tmp_path / "gone.safetensors", waiting.node.get_parameter("student").value
+    try:
+        for name, sentence in (
+            (str(gone), f"There is no student bundle at {gone}."),
+            ("outdoor-huge", "There is no student called 'outdoor-huge'; found: "),
+        ):
+            waiting.set(student=name)
+            said = doctor("student", namespace="managed")["student"]
+            assert sentence in said and "to a shipped name or to a bundle's path" in said
+    finally:
+        waiting.set(student=before)
 
 
 def test_a_student_of_another_encoder(waiting: Running, tiny: Path, doctor: Doctor) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from harness import Probe, Process
-from rooms import CHAIR, NAMES, coded_cloud, coded_labels, coded_points
+from inprocess import Running
+from rooms import CHAIR, NAMES, STEP, coded_cloud, coded_labels, coded_points
 from sas_msgs.msg import InstanceArray, LabelInfo
 from sas_msgs.srv import Query
 from sensor_msgs.msg import PointCloud2
+from visualization_msgs.msg import Marker, MarkerArray
 
 from sas_ros.clouds import read_cloud
+from sas_ros.instances import ObjectInstance
+from sas_ros.language.vocabulary import Vocabulary
+from sas_ros.nodes import markers
+from sas_ros.nodes.markers import markers_message
 from sas_ros.observation import Cloud, SourceHeader
 
 UNLABELLED = 65535
@@ -91,6 +99,48 @@ def test_labelled_cloud_keeps_points_order_shape_stamp_and_frame(
         mine = records["instance"] == index
         assert mine.sum() == item.num_points
         assert (records["label"][mine] == NAMES.index(item.label)).all()
+
+
+def test_things_are_drawn_where_they_are_while_somebody_looks(
+    graph_env: dict[str, str],
+    domain: int,
+    student: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+
+    def counted(header: SourceHeader, found: Sequence[ObjectInstance], words: Vocabulary) -> Any:
+        made.append(len(found))
+        return markers_message(header, found, words)
+
+    monkeypatch.setattr(markers, "markers_message", counted)
+    running = Running(domain, "drawn", student=str(student), min_points=300)
+    drawn = Probe(domain, "drawn")
+    try:
+        drawn.process(coded_cloud(0, stamp_ns=time.time_ns()))
+        boxes = drawn.listen(MarkerArray, "instance_markers")
+        found = drawn.listen(InstanceArray, "instances")
+        publishers = running.node._outputs
+        assert publishers is not None
+        heard = {"instances", "instance_markers"}
+        drawn.until(lambda: heard <= set(publishers.wanted()), what="the subscriptions")
+        drawn.process(coded_cloud(1, stamp_ns=time.time_ns()))
+        drawn.until(lambda: boxes and found, what="the markers")
+        assert made == [2], "nothing is drawn for nobody"
+        first, *shown = boxes[0].markers
+        assert first.action == Marker.DELETEALL
+        assert [m.type for m in shown] == [Marker.CUBE, Marker.TEXT_VIEW_FACING] * 2
+        assert all(m.header == found[0].header for m in (first, *shown))
+        truth = {"chair": [3.15, 1.05, 0.25], "table": [1.7, 2.25, 0.7]}
+        names = [text.text.split()[0] for text in shown[1::2]]
+        assert set(names) == set(truth)
+        for name, box, item in zip(names, shown[::2], found[0].instances, strict=True):
+            assert item.label == name and box.pose == item.pose
+            place = np.array([box.pose.position.x, box.pose.position.y, box.pose.position.z])
+            np.testing.assert_allclose(place - [STEP, 0, 0], truth[name], atol=0.15)
+    finally:
+        drawn.close()
+        running.stop()
 
 
 def test_a_query_alone_changes_no_topic(node: Process, probe: Probe) -> None:

@@ -266,6 +266,36 @@ def test_after_a_jump_back_new_clouds_are_not_old() -> None:
     assert np.count_nonzero(seen == 3 * 10**9) > 100 and seen.max() == 3 * 10**9
 
 
+def test_what_a_map_began_with_keeps_its_times_after_a_jump_back() -> None:
+    today = 100 * 10**9
+    given = VoxelMap(empty_state(IDENTITY))
+    given.integrate(*looked(1, stamp=today), pose_of(0))
+    made = VoxelMap(given.state)
+    made.rewind(3 * 10**9)
+    made.integrate(*looked(1, stamp=3 * 10**9), pose_of(0))  # seen again, by an older bag
+    made.integrate(*looked(3, stamp=4 * 10**9), pose_of(0, 30))  # places that the map lacks
+    made.rewind(10**9)  # the bag begins anew
+    columns = made.state.columns
+    old = np.isin(columns.keys, given.state.columns.keys)
+    assert old.sum() == len(given) and not old.all()
+    assert (columns.last_seen[old] == today).all() and (columns.last_seen[~old] == 10**9).all()
+    made.integrate(*looked(1, stamp=today + 5), pose_of(0))
+    columns = made.state.columns
+    old = np.isin(columns.keys, given.state.columns.keys)
+    assert (columns.last_seen[old] == today + 5).all()
+    # It forgets in the order of its own clock nevertheless: what is new must have a place.
+    small = VoxelMap(given.state, max_voxels=len(given))
+    small.rewind(3 * 10**9)
+    small.integrate(*looked(3, stamp=3 * 10**9 + 1), pose_of(0, 30))
+    columns = small.state.columns
+    old = np.isin(columns.keys, given.state.columns.keys)
+    assert small.state.let_go and (~old).sum() > 50
+    assert (columns.last_seen[old] == today).all()
+    small.reset()
+    small.integrate(*looked(1, stamp=5), pose_of(0))
+    assert (small.state.columns.last_seen == 5).all()
+
+
 @pytest.mark.parametrize(
     "pose",
     [

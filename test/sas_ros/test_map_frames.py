@@ -30,15 +30,38 @@ class TransformException(Exception):
     """As tf2_ros has it."""
 
 
+class FakeNode:
+    """A node, as far as a buffer of tf2_ros uses it."""
+
+    def __init__(self) -> None:
+        self.services: list[str] = []
+        self.jump_callbacks = 0  # of its clock; each holds a buffer
+
+    def forget_jumps(self) -> None:
+        self.jump_callbacks -= 1
+
+    def create_service(self, name: str) -> str:
+        self.services.append(name)
+        return name
+
+    def destroy_service(self, service: str) -> bool:
+        self.services.remove(service)
+        return True
+
+
 class Buffer:
     """Knows one turn: a quarter about x, and a shift. Answers after `ready_after` questions."""
 
     ready_after = 0
     lost = False
 
-    def __init__(self, node: object) -> None:
+    def __init__(self, node: FakeNode | None) -> None:
         self.asked: list[tuple[str, str, int]] = []
         self.cleared = 0
+        if node is not None:  # as the true one, which never takes them off the node
+            self.srv = node.create_service("tf2_frames")
+            node.jump_callbacks += 1
+            self.jump_handle = SimpleNamespace(unregister=node.forget_jumps)
         made.append(self)
 
     def can_transform(self, target: str, source: str, time: Any) -> bool:
@@ -112,6 +135,22 @@ def test_one_listener_serves_all_and_is_let_go(tf2: None, monkeypatch: pytest.Mo
     assert made[0].cleared == 1
     tf.destroy()
     assert Listener.running == 0
+
+
+def test_configuring_again_and_again_leaves_nothing_on_the_node(tf2: None) -> None:
+    node = FakeNode()
+    tf = TfFrames(node)  # type: ignore[arg-type]
+    for cycle in range(1, 5):
+        assert tf.listen() and node.services == ["tf2_frames"] and Listener.running == 1
+        np.testing.assert_allclose(tf.between("map", "camera", 6), POSE, atol=1e-12)
+        tf.destroy()
+        tf.destroy()  # as a shutdown after a cleanup does
+        assert (
+            not node.services
+            and not node.jump_callbacks
+            and Listener.running == 0
+            and len(made) == cycle
+        )
 
 
 def test_a_thread_that_waits_while_all_is_let_go_gets_none(

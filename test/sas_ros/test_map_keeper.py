@@ -235,6 +235,27 @@ def test_after_a_jump_back_the_map_stays_and_time_goes_on_from_there(bench: Benc
     assert bench.keeper.view.state.columns.last_seen.max() == 5
 
 
+def test_an_old_bag_played_into_todays_map_leaves_its_times(tmp_path: Path) -> None:
+    path = tmp_path / "flat.map.safetensors"
+    today = Bench(path=path)
+    today.see(snapshot(stamp=100))
+    today.keeper.save()
+    today.keeper.stop()
+    bag = Bench(start=load_map(path, IDENTITY), path=path)
+    try:
+        bag.see(snapshot(stamp=5))
+        bag.see(snapshot(3.0, stamp=6))
+        view = bag.until(lambda: len(bag.keeper.view.state) == 6 and bag.keeper.view, "a view")
+        assert view.cloud.header.stamp_ns == 6
+        assert sorted(view.state.columns.last_seen.tolist()) == [6] * 3 + [100] * 3
+        bag.keeper.save()
+    finally:
+        bag.keeper.stop()
+    saved = load_map(path, IDENTITY)
+    assert sorted(saved.columns.last_seen.tolist()) == [6] * 3 + [100] * 3
+    assert saved.stamp_ns == 100
+
+
 @pytest.mark.parametrize("stamp", [0, -5])
 def test_a_cloud_without_a_time_is_left_out_and_ages_nothing(
     bench: Bench, tmp_path: Path, stamp: int

@@ -15,13 +15,13 @@ from sas_ros.errors import SasError
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.calibration import Calibration
 from sas_ros.language.vocabulary import UNLABELLED, Vocabulary, distinct_colors
+from sas_ros.nodes import frames
 from sas_ros.nodes.frames import Arrival, FrameProcessor
 from sas_ros.nodes.log import ThrottledLog
 from sas_ros.nodes.parameters import PerceptionParameters
 from sas_ros.nodes.results import PointLabels, spread
 from sas_ros.nodes.shared import Shared
-from sas_ros.nodes.snapshot import Target
-from sas_ros.nodes.target import TargetKeeper, ask
+from sas_ros.nodes.target import TargetKeeper, ask, new_target
 from sas_ros.nodes.words import words_for
 from sas_ros.observation import Cloud, ElementLabels, SceneFeatures, SourceHeader, Up
 from sas_ros.query import QueryStatus, TextQuery
@@ -61,6 +61,11 @@ class Outputs:
 
     def instances(self, cloud: Cloud, found: Sequence[ObjectInstance]) -> None:
         self.published.append(("instances", found))
+
+    def markers(
+        self, cloud: Cloud, found: Sequence[ObjectInstance], vocabulary: Vocabulary
+    ) -> None:
+        self.published.append(("instance_markers", found))
 
     def subset(self, topic: str, cloud: Cloud, mask: npt.NDArray[np.bool_]) -> None:
         self.published.append((topic, mask))
@@ -188,6 +193,28 @@ def test_labels_reach_points_and_misses_stay_unlabelled() -> None:
         assert (labels.instance == number).nonzero()[0].tolist() == item.point_indices.tolist()
 
 
+def test_markers_are_made_of_the_same_instances_and_only_while_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench("instances", "instance_markers", up="0,0,1")
+    bench.send(message(ROOM))
+    published = dict(bench.outputs.published)
+    assert published["instance_markers"] is published["instances"]
+    bench.outputs.published.clear()
+    bench.outputs.listeners = {"instance_markers"}
+    bench.send(message(ROOM))
+    assert [topic for topic, _ in bench.outputs.published] == ["instance_markers"]
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("nobody asked for objects")
+
+    monkeypatch.setattr(frames, "label_instances", never)
+    bench.outputs.published.clear()
+    bench.outputs.listeners = {"visualization"}
+    bench.send(message(ROOM))
+    assert [topic for topic, _ in bench.outputs.published] == ["visualization"]
+
+
 def test_bad_messages_are_dropped_with_their_fields_named() -> None:
     bench = Bench(up="0,0,1")
     bad = message(ROOM)
@@ -282,10 +309,16 @@ def test_what_fails_while_publishing_is_reported_and_counted_as_processed() -> N
     assert bench.shared.tally.snapshot()["processed"] == 1
 
 
-def hold(bench: Bench, word: str = "chair") -> None:
+def hold(bench: Bench, word: str = "chair", chosen: int = 1) -> None:
     embedding = WORDS.embedding(word)
     assert embedding is not None
-    target = Target(TextQuery(word), embedding, None, found_at=bench.time or 0.0)
+    snapshot, words, query = bench.memory.snapshot, bench.memory.words, TextQuery(word)
+    assert snapshot is not None and words is not None
+    found = ask(
+        snapshot, query, embedding, None,
+        words=words, calibration=Calibration(), parameters=bench.parameters, with_rivals=True,
+    )  # fmt: skip
+    target = new_target(snapshot, query, embedding, None, found, chosen, bench.time or 0.0)
     assert bench.memory.hold(target, bench.memory.epoch)
 
 
