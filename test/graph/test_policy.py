@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness import Domain
 from inprocess import Running
 from rclpy.context import Context
 from rclpy.node import Node
@@ -64,10 +65,18 @@ def live(node: Node) -> Names:
 
 
 @pytest.fixture
-def perception(graph_env: dict[str, str], domain: int, tmp_path: Path) -> Iterator[Running]:
+def own_domain(graph_env: dict[str, str]) -> Iterator[int]:
+    """In that of the other tests there is a node of the same name, whose answers would be lost."""
+    own = Domain()
+    yield own.number
+    own.release()
+
+
+@pytest.fixture
+def perception(own_domain: int, tmp_path: Path) -> Iterator[Running]:
     path = tmp_path / "tiny.safetensors"
     untrained_student().save(path)
-    running = Running(domain, "sas", student=str(path), use_sim_time=True)
+    running = Running(own_domain, "sas", student=str(path), use_sim_time=True)
     yield running
     running.stop()
 
@@ -83,12 +92,10 @@ def test_the_policy_is_the_node_and_nothing_else(perception: Running) -> None:
 
 
 @pytest.fixture
-def ordinary(
-    graph_env: dict[str, str], domain: int, request: pytest.FixtureRequest
-) -> Iterator[Node]:
+def ordinary(own_domain: int, request: pytest.FixtureRequest) -> Iterator[Node]:
     """A node as rclpy makes it, of the name that the test gives."""
     context = Context()
-    context.init(domain_id=domain)
+    context.init(domain_id=own_domain)
     simulated = Parameter("use_sim_time", value=True)
     node = Node(request.param, namespace="sas", context=context, parameter_overrides=[simulated])
     yield node
