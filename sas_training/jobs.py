@@ -111,10 +111,15 @@ def _begin(parent: int) -> None:
     """Ctrl-C is the parent's business: it ends the processes, quietly. Where it was killed, they
     end by themselves, so that the next run finds nobody at work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int, *_: object) -> None:
+    """From now on this process, a child of `parent`, ends when that has ended, however it did."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

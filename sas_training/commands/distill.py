@@ -189,6 +189,16 @@ def _follow(
 
     from sas_training.distill.scalars import Scalars
 
+    def keep(step: int) -> None:
+        if arguments.keep_every and processes.first and step and step % arguments.keep_every == 0:
+            output: Path = arguments.output
+            kept = output.with_name(f"{output.stem}-{step:06d}{output.suffix}")
+            # Whoever was killed right after a checkpoint had not written its student.
+            if step > begun or not kept.exists():
+                as_it_is().save(kept)
+
+    begun = trainer.step
+    keep(begun)
     scalars = Scalars(run / "curves", trainer.step) if processes.first else None
     bar = tqdm(
         trainer.steps(),
@@ -200,9 +210,7 @@ def _follow(
     for step in bar:
         parts = {name: f"{value:.3f}" for name, value in step.losses.items()}
         bar.set_postfix(epoch=step.epoch, **parts, refresh=False)
-        if arguments.keep_every and processes.first and step.number % arguments.keep_every == 0:
-            kept: Path = arguments.output
-            as_it_is().save(kept.with_name(f"{kept.stem}-{step.number:06d}{kept.suffix}"))
+        keep(step.number)
         if scalars is not None:
             values = {f"loss/{name}": value for name, value in step.losses.items()}
             values |= {"loss": step.loss, "learning_rate": step.learning_rate}

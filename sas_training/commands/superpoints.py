@@ -120,8 +120,19 @@ def _one(scan: Path, target: Path, settings: Any, pictures: bool, up: Any) -> di
     picture = target.with_name(f"{scan.stem}.superpoints.png")
     if pictures and (made or not picture.exists()):
         _draw(picture, cloud, found.labels, up)
-    figures = measure(found.labels, cloud.labels, settings.min_size)
+    figures = measure(found.labels, _labels(scan, cloud), settings.min_size)
     return {**row, "points": len(cloud.points), **figures.to_dict()}
+
+
+def _labels(scan: Path, cloud: Any) -> Any:
+    """The classes of a scan's points, (N,), None where it has none; those of a ScanNet room lie
+    beside its vertices."""
+    from sas_training.evaluation.labelled import SCANNET_CLASSES, SCANNET_VERTICES, read_labelled
+
+    stem = str(scan).removesuffix(SCANNET_VERTICES)
+    if stem != str(scan) and Path(stem + SCANNET_CLASSES).is_file():
+        return read_labelled(scan)[1]
+    return cloud.labels
 
 
 def _done(target: Path) -> Any:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.stages import LOSSES, Stages, Texts
+from sas_training.jobs import end_with
 
 _DTYPES = {
     "float32": torch.float32,
@@ -176,6 +179,8 @@ class Distiller:
             num_workers=self._loop.workers,
             prefetch_factor=2 if self._loop.workers else None,
             pin_memory=False,
+            # Left alone, those of a killed run may wait for ever for somebody to take a batch.
+            worker_init_fn=partial(end_with, os.getpid()),
         )
         batches = iter(loader) if self.step < self.total else iter(())
         saved = self.step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -14,6 +15,18 @@ from sas_ros.files import atomic_path
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history"
+
+_LOCKS: set[IO[bytes]] = set()
+"""Open locks of this process. A forked process must not keep them: one that outlives us, if only
+for a moment, would be taken for a run that goes on."""
+
+
+def _forget_locks() -> None:
+    while _LOCKS:
+        _LOCKS.pop().close()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
 
 
 class RunFolder:
@@ -46,6 +59,7 @@ class RunFolder:
                 f"Another process is training in {self.path}; wait for it, or give another --run."
             ) from None
         self._lock = lock
+        _LOCKS.add(lock)
         for path in self.path.glob(f".{self.checkpoint.stem}-*.partial.pt"):
             path.unlink(missing_ok=True)
         return self
@@ -57,6 +71,7 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         if self._lock is not None:
+            _LOCKS.discard(self._lock)
             self._lock.close()
             self._lock = None
 

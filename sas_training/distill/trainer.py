@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from sas_training.distill.losses import scaled_cosine_logits
 from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.words import AskedWords, WordBank
 from sas_training.evaluation.labelled import IGNORED
+from sas_training.jobs import end_with
 
 TINY_PLANES = (24, 32, 64, 128, 96, 64, 32, 32)
 
@@ -151,6 +154,7 @@ class Trainer:
             batch_size=None,
             num_workers=self._config.workers,
             prefetch_factor=4 if self._config.workers else None,
+            worker_init_fn=partial(end_with, os.getpid()),
         )
         saved = self.step
         for batch in loader:

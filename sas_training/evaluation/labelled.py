@@ -23,7 +23,7 @@ IGNORED = 255
 SCANNET_VERTICES = "_vert.npy"
 """How the first file of a ScanNet room ends; its siblings end in the names below instead."""
 
-_SCANNET_CLASSES, _SCANNET_INSTANCES = "_sem_label.npy", "_ins_label.npy"
+SCANNET_CLASSES, _SCANNET_INSTANCES = "_sem_label.npy", "_ins_label.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _read_scannet(
     instance_file = Path(stem + _SCANNET_INSTANCES)
     try:
         vertices = np.load(path, allow_pickle=False)
-        nyu40 = np.load(stem + _SCANNET_CLASSES, allow_pickle=False).reshape(-1)
+        nyu40 = np.load(stem + SCANNET_CLASSES, allow_pickle=False).reshape(-1)
         instances = None
         if instance_file.exists():
             instances = np.load(instance_file, allow_pickle=False).reshape(-1)
@@ -110,7 +110,7 @@ def _read_scannet(
     except (OSError, ValueError, TypeError, IndexError, EOFError, AttributeError) as error:
         raise SasError(
             f"{path} is no ScanNet room: beside the vertices (N, 3 or more) there must be NYU40 "
-            f"classes (N,) in {Path(stem + _SCANNET_CLASSES).name} ({error})."
+            f"classes (N,) in {Path(stem + SCANNET_CLASSES).name} ({error})."
         ) from error
 
 

@@ -55,13 +55,17 @@ def room_counts(truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]) 
 
 def miou(counts: AnyCounts) -> npt.NDArray[np.float64]:
     """(...) mean IoU over the classes that are there, of confusion matrices (..., K, K + 1)."""
+    there = counts.sum(axis=-1) > 0
+    iou = np.where(there, class_iou(counts), 0.0)
+    return np.asarray(iou.sum(axis=-1) / np.maximum(there.sum(axis=-1), 1))
+
+
+def class_iou(counts: AnyCounts) -> npt.NDArray[np.float64]:
+    """(..., K) IoU of each class, 0 where neither side has it, of confusions (..., K, K + 1)."""
     size = counts.shape[-2]
     hit = np.diagonal(counts[..., :size], axis1=-2, axis2=-1)
-    truth = counts.sum(axis=-1)
-    union = truth + counts[..., :size].sum(axis=-2) - hit
-    there = truth > 0
-    iou = np.where(there, hit / np.maximum(union, 1), 0.0)
-    return np.asarray(iou.sum(axis=-1) / np.maximum(there.sum(axis=-1), 1))
+    union = counts.sum(axis=-1) + counts[..., :size].sum(axis=-2) - hit
+    return np.asarray(hit / np.maximum(union, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +120,8 @@ def row_figures(name: str, row: RowCounts, weights: Counts) -> dict[str, Any]:
 
 def _per_class(counts: Counts) -> dict[str, float | None]:
     """IoU of each class, mean over repetitions of pooled counts (S, K, K + 1)."""
-    size = counts.shape[-2]
-    hit = np.diagonal(counts[..., :size], axis1=-2, axis2=-1)
-    truth = counts.sum(axis=-1)
-    iou = hit / np.maximum(truth + counts[..., :size].sum(axis=-2) - hit, 1)
-    there = truth.sum(axis=0) > 0
-    values = iou.mean(axis=0)
+    there = counts.sum(axis=(0, -1)) > 0
+    values = class_iou(counts).mean(axis=0)
     return {name: float(values[k]) if there[k] else None for k, name in enumerate(SCANNET20.names)}
 
 

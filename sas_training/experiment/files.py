@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
-from sas_training.experiment.checks import checked_rooms
+from sas_training.experiment.checks import LEARNED_VERSION, checked_rooms
 from sas_training.experiment.room_views import room_name
 from sas_training.experiment.settings import TEACHERS, ExperimentSettings, SeedSettings
 from sas_training.experiment.students import recipe_of
@@ -129,7 +129,8 @@ class Files:
 
     def learned(self, row: str, seed: int) -> Path:
         """What a student says in some of the rooms that it learned from, counted."""
-        key = key_of(self.student(row, seed).stem, checked_rooms(self.rooms("students")))
+        rooms = checked_rooms(self.rooms("students"))
+        key = key_of(self.student(row, seed).stem, rooms, LEARNED_VERSION)
         return self._of(seed) / f"student-{row.removeprefix('3d/')}-learned-{key}.npz"
 
     def _of(self, seed: int) -> Path:

@@ -20,6 +20,7 @@ from sas_training.experiment.checks import (
     Learned,
     capability_figures,
     checked_rooms,
+    known_words,
     learned_figures,
     learned_in_room,
 )
@@ -50,6 +51,7 @@ from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import Job, Workers, followed
 from sas_training.scenes.procedural.dataset import room_path, write_dataset
+from sas_training.superpoints import Superpoints
 from sas_training.teachers.teacher import PixelTeacher
 
 BYTES_PER_POINT = 2 * 384 + 1
@@ -173,8 +175,9 @@ def checks_of(files: Files, rows: Mapping[str, RowCounts]) -> dict[str, Any]:
     seeds = files.seeds.runs
     tables = [CapabilityTable.load(files.capability(seed)) for seed in seeds]
     parts = {row: [Learned.load(files.learned(row, seed)) for seed in seeds] for row in ROWS_3D}
+    measure, known = files.settings.capability.measure, known_words(files.settings.teachers)
     return {
-        "capability": capability_figures(tables, files.settings.capability.measure, rows),
+        "capability": capability_figures(tables, measure, rows, known),
         "rooms": len(checked_rooms(files.rooms("students"))),
         **learned_figures(parts),
     }
@@ -291,13 +294,16 @@ def _learned_from(row: str) -> str:
 def _compare(files: Files, row: str, seed: int) -> None:
     student, words = StudentClasses(files.student(row, seed)), Words.load(files.words)
     clouds = files.clouds("students")
-    temperature = files.settings.student.objective.teacher_temperature
+    recipe = recipe_of(row, files.settings.student, seed)
+    temperature, over = recipe.objective.teacher_temperature, recipe.objective.targets
     rooms = []
     for index in checked_rooms(files.rooms("students")):
         features = PointFeatures.load(_fused_path(files, seed, _learned_from(row), index))
         said = student.of(*read_cloud(clouds, index))
-        truth = read_labels(clouds, index)
-        rooms.append(learned_in_room(features, said, truth, words, temperature))
+        truth, owner = read_labels(clouds, index), None
+        if over == "superpoint":
+            owner = Superpoints.load(superpoints_path(clouds, index)).labels
+        rooms.append(learned_in_room(features, said, truth, words, temperature, owner))
     sum(rooms[1:], start=rooms[0]).save(files.learned(row, seed))
 
 

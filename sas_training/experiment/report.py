@@ -10,12 +10,13 @@ from typing import Any
 from sas_ros import __version__
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path, atomic_write
+from sas_training.evaluation.report import made_with
 from sas_training.experiment.chart import draw_chart
 from sas_training.experiment.checks import checks_markdown
 from sas_training.experiment.figures import LEVEL, RowCounts, all_figures
 from sas_training.experiment.settings import ExperimentSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND = "sas_ablation"
 NAME = "ablation"
 BOOTSTRAP_SEED = 1
@@ -28,7 +29,7 @@ def result_of(
     checks: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of ablation.json from the confusions of every row and the checks."""
-    seeds = settings.seeds(group)
+    seeds, made = settings.seeds(group), made_with()
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -37,6 +38,8 @@ def result_of(
         "held_out_rooms": settings.rooms.held_out,
         "level": LEVEL,
         "made_with": f"sas_ros {__version__}",
+        "commit": made["commit"],
+        "changed": made["changed"],
         **all_figures(rows, BOOTSTRAP_SEED),
         "checks": dict(checks),
         "settings": settings.to_dict(),
@@ -101,19 +104,31 @@ def markdown(result: Mapping[str, Any]) -> str:
         )
     lines += [
         "",
-        "A step adds when its interval, of the difference in the same rooms, lies above zero.",
+        "A step adds when its interval, of the difference in the same rooms, lies above zero. The "
+        "interval is over rooms alone: how far trainings with other seeds differ is not in it, but "
+        "can be read off the last column, the difference in each repetition"
+        f"{_SHARED if result['settings']['teachers_once'] else ''}. Where their signs differ, the "
+        "interval decides nothing about the step itself.",
         "",
-        "| from | to | difference | interval | |",
-        "|---|---|---|---|---|",
+        "| from | to | difference | interval | | repetitions |",
+        "|---|---|---|---|---|---|",
     ]
+    per_seed = {row["name"]: row["per_seed"] for row in result["rows"]}
     for step in result["steps"]:
         verdict = "adds" if step["adds"] else "takes" if step["takes"] else "undecided"
+        pairs = zip(per_seed[step["from"]], per_seed[step["to"]], strict=True)
+        # Of a step from 2D to 3D, which is on other points than its rows, they are not kept.
+        each = ", ".join(f"{100 * (after - before):+.1f}" for before, after in pairs)
+        each = each if step["points"] == "all" else ""
         lines.append(
             f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
-            f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} |"
+            f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} | {each} |"
         )
     lines += ["", *checks_markdown(result["checks"])]
     return "\n".join(lines) + "\n"
+
+
+_SHARED = "; repetitions share their teachers, so that rows of teachers do not differ at all"
 
 
 def _percent(value: float) -> str:

@@ -44,18 +44,29 @@ class RayWorkers(Workers):
     def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
         # A task that died with its machine is done again elsewhere; a job that failed is not.
         remote = self._ray.remote(num_cpus=1, max_retries=2)(_run)
-        waiting = [remote.remote(job) for job in jobs]
+        files = {remote.remote(job): job.target for job in jobs}
+        waiting = list(files)
         while waiting:
             (ready,), waiting = self._ray.wait(waiting, num_returns=1)
             try:
                 self._ray.get(ready)
-            except self._ray.exceptions.RayTaskError as error:
+            except self._ray.exceptions.RayError as error:  # of the job, or of who did it
                 for one in waiting:
                     self._ray.cancel(one)
-                if isinstance(error.cause, SasError):
-                    raise error.cause from None
-                raise SasError(f"A job on the cluster failed: {error}") from error
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, SasError):
+                    raise cause from None
+                raise SasError(
+                    f"The cluster did not make {files[ready]}: {_sentence(error)} Run the same "
+                    "command again; it goes on with what is missing."
+                ) from error
             yield
+
+
+def _sentence(error: Exception) -> str:
+    """What happened, without the other machine's traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}, {(lines or ['no reason given'])[-1].rstrip('.')}."
 
 
 def _run(job: Job) -> None:

@@ -18,6 +18,7 @@ from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.cli import main
 from sas_training.distill import recipes, scalars
+from sas_training.distill.run_folder import CHECKPOINT
 from sas_training.evaluation.labels import SCANNET20
 
 RECIPE = """
@@ -93,6 +94,37 @@ def test_students_are_kept_on_the_way(world: Path) -> None:
     assert kept[1].read_bytes() == output.read_bytes() != kept[0].read_bytes()
 
 
+def test_a_run_killed_between_checkpoint_and_student_keeps_that_student(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kept(name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (world / name).glob("s-*.safetensors")}
+
+    def words(name: str) -> list[str]:
+        output = world / name / "s.safetensors"
+        output.parent.mkdir(exist_ok=True)
+        often = ["--keep-every", "2", "--checkpoint-every", "2"]
+        return arguments(world, *often, "--run", str(output.parent / "run"), "-o", str(output))
+
+    save = StudentBundle.save
+
+    def killed_at_four(bundle: StudentBundle, path: Path) -> None:
+        if path.name == "s-000004.safetensors":
+            raise Killed
+        save(bundle, path)
+
+    assert main(words("whole")) == 0
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(StudentBundle, "save", killed_at_four)
+        main(words("cut"))
+    assert (world / "cut" / "run" / CHECKPOINT).is_file() and len(kept("cut")) == 1
+    assert main(words("cut")) == 0
+    assert kept("cut") == kept("whole") and len(kept("whole")) == 3
+
+
 def test_a_student_is_calibrated_on_labelled_rooms(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +161,11 @@ def test_overfit_tells_whether_a_scene_was_learned(
     assert main(arguments(world, "--overfit", "2", "--json")) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["scene"] == "room-0" and report["steps"] == 2 and not report["learned"]
+    # With the steps of docs/train.md, and the rate of learning that is built in, it succeeds.
+    assert main(arguments(world, "--overfit", "400", "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["learned"] and report["loss"] < 0.05 and 2 < report["steps"] < 400
+    assert not (world / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -298,3 +299,26 @@ def test_what_does_not_fit_is_a_sentence(scenes: Path, tmp_path: Path) -> None:
             for _ in trainer.steps():
                 with torch.no_grad():
                     trainer.network.final.kernel.fill_(float("nan"))
+
+
+def test_a_forked_process_does_not_hold_the_folder(tmp_path: Path) -> None:
+    """A batch worker may outlive a run that was killed; the next run must not wait for it."""
+    (ready, say_ready), (ended, end) = os.pipe(), os.pipe()
+    with RunFolder(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.close(end)
+            os.write(say_ready, b"!")
+            os.read(ended, 1)
+            os._exit(0)
+        assert os.read(ready, 1) == b"!"
+        with pytest.raises(SasError, match="Another process"), RunFolder(tmp_path):
+            pass
+    try:
+        with RunFolder(tmp_path):
+            pass
+    finally:
+        os.close(end)
+        assert os.waitpid(child, 0)[1] == 0
+        for one in (ready, say_ready, ended):
+            os.close(one)

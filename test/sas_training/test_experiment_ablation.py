@@ -256,4 +256,7 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
     checks = result["checks"]
     assert checks["rooms"] == settings.rooms.students
     assert [one["name"] for one in checks["students"]] == list(ROWS_3D)
-    assert sum(one["share"] for one in checks["told"].values()) == pytest.approx(1)
+    for one in checks["students"]:
+        shares = [told["share"] for told in one["classes"].values()]
+        assert sum(shares) == pytest.approx(1)
+    assert checks["capability"]["pairs"]["surfaces - distant"]["known_to_both"] is not None

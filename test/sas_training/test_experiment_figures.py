@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,14 @@ from sas_training.capability.table import CapabilityTable
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.metrics import NO_PREDICTION
+from sas_training.evaluation.report import made_with
 from sas_training.experiment import figures
-from sas_training.experiment.checks import Learned, capability_figures, learned_figures
+from sas_training.experiment.checks import (
+    Learned,
+    capability_figures,
+    known_words,
+    learned_figures,
+)
 from sas_training.experiment.figures import (
     RowCounts,
     all_figures,
@@ -26,7 +33,7 @@ from sas_training.experiment.figures import (
 )
 from sas_training.experiment.report import markdown, read_result, result_of, write_result
 from sas_training.experiment.rows import ROWS_2D
-from sas_training.experiment.settings import TEACHERS, ExperimentSettings
+from sas_training.experiment.settings import TEACHERS, ExperimentSettings, TeacherSettings
 from sas_training.experiment.students import ROWS_3D
 
 ROOMS, RUNS = 20, 3
@@ -129,11 +136,14 @@ def _result() -> dict[str, object]:
     tables = [CapabilityTable(TEACHERS, names, one) for one in scores]
     learned = {name: [_learned(k + run) for run in range(RUNS)] for k, name in enumerate(ROWS_3D)}
     checks = {
-        "capability": capability_figures(tables, "macro", rows),
+        "capability": capability_figures(tables, "macro", rows, known_words(_TAUGHT)),
         "rooms": 2,
         **learned_figures(learned),
     }
     return result_of(ExperimentSettings(), "development", rows, checks)
+
+
+_TAUGHT = replace(ExperimentSettings().teachers, objects=TeacherSettings("masks", ("wall", "sofa")))
 
 
 def _learned(seed: int) -> Learned:
@@ -155,6 +165,18 @@ def test_the_result_is_written_and_read(tmp_path: Path) -> None:
     assert text == markdown(again)
     assert [row["name"] for row in again["checks"]["students"]] == list(ROWS_3D)
     assert "| surfaces - objects |" in text
+    assert text.count("| the same, 2 classes known to both |") == 2  # not of the other two teachers
+    rows = {row["name"]: row["per_seed"] for row in again["rows"]}
+    differences = [
+        f"{100 * (two - one):+.1f}"
+        for one, two in zip(rows["3d/pixel"], rows["3d/superpoint"], strict=True)
+    ]
+    line = next(line for line in text.splitlines() if line.startswith("| 3d/pixel | 3d/superp"))
+    assert line.endswith(f" | {', '.join(differences)} |")
+    mixed = next(line for line in text.splitlines() if line.startswith("| 2d/capability | 3d/"))
+    assert mixed.endswith(" |  |")
+    made = made_with()
+    assert (again["commit"], again["changed"]) == (made["commit"], made["changed"])
     assert all(f"| {name} |" in text for name in names)
     picture = (tmp_path / "ablation.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from sas_ros.observation import Cloud, Up
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.cli import main
+from sas_training.distill.run_folder import CHECKPOINT
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
 from sas_training.fusion.features import PointFeatures
@@ -115,33 +116,53 @@ def test_a_recording_becomes_a_student_and_a_report(
     assert len(list(run.glob("features-*"))) == 2 and len(list(run.glob("said-*"))) == 2
 
 
-def test_a_run_that_is_killed_goes_on(place: Path, tmp_path: Path) -> None:
-    """Killed as soon as each of the files in between is there; the end is the same."""
-    command = [sys.executable, "-m", "sas_training.cli", *arguments(place, tmp_path / "run")]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sas_training.cli import main
+when, pattern = sys.argv[1:3]
+replace = Path.replace
+def killed(path, target):
+    if when == "after":
+        replace(path, target)
+    if Path(target).match(pattern):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return target if when == "after" else replace(path, target)
+Path.replace = killed
+sys.exit(main(sys.argv[3:]))
+"""
+"""Does a command and dies before, or after, a file of that pattern gets its name."""
+
+
+def test_a_run_that_is_killed_in_every_stage_goes_on(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for pattern in ("clouds-*/*.npz", "said-regions-*/*.safetensors", "training-*/run/*"):
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _until(lambda found=pattern: any((tmp_path / "run").glob(found)), process)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for when, pattern, says in (
+        ("before", "clouds-*/*.npz", "clouds: 1 to make"),
+        ("before", "superpoints-*/*.safetensors", "clouds: 1 to make"),
+        ("before", "said-regions-*/*.safetensors", "clouds: 1 of 1 are there"),
+        ("before", "features-*/*.safetensors", "superpoints: 1 of 1 are there"),
+        ("after", f"training-*/run/{CHECKPOINT}", "teachers: 1 of 1 are there"),
+        ("before", "mine.safetensors", "going on from step 2 of 4"),
+        ("before", "report/report.json", "going on from step 4 of 4"),
+    ):
+        words = [sys.executable, "-c", KILLED, when, pattern, *arguments(place, run)]
+        with open(tmp_path / "said.txt", "w+") as said:
+            died = subprocess.run(words, env=environment, stdout=said, stderr=said)
+            said.seek(0)
+            text = said.read()
+        assert died.returncode == -signal.SIGKILL, text
+        assert says in text
+        there = {path for path in run.glob(pattern) if not path.name.startswith(".")}
+        assert len(there) == (when == "after"), pattern
+    assert main(arguments(place, run)) == 0
+    assert json.loads((run / "report" / "report.json").read_text())["scenes"]
     assert main(arguments(place, tmp_path / "whole")) == 0
     cut, whole = (
         StudentBundle.load(tmp_path / run / "mine.safetensors").weights for run in ("run", "whole")
     )
     for key, value in whole.items():
         torch.testing.assert_close(cut[key], value, rtol=0, atol=0, msg=key)
-
-
-def _until(done: object, process: subprocess.Popen[bytes]) -> None:
-    """Look until it is there or the process has ended."""
-    limit = time.monotonic() + 120
-    while not done() and process.poll() is None:  # type: ignore[operator]
-        assert time.monotonic() < limit, "the stage did not come"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -279,8 +300,46 @@ def test_a_cluster_does_the_jobs_and_hands_back_errors(tmp_path: Path) -> None:
         absent = tmp_path / "absent.toml"
         with pytest.raises(SasError, match=r"There is no file .*absent\.toml"):
             workers.do("bad", [Job(tmp_path / "never", load_settings, (absent,))])
+        with pytest.raises(SasError, match=r"did not make .*killed: \w+"):
+            workers.do("dead", [Job(tmp_path / "killed", os._exit, (1,))])
     assert [target.read_text() for target in targets] == ["there before", *["made"] * 3]
     assert "1 of 4" in said[0]
+
+
+def test_a_machine_of_the_cluster_that_dies_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what Ray does where a worker process dies, in a stand-in for it."""
+    from sas_training.learn.cluster import RayWorkers
+
+    class RayError(Exception):
+        pass
+
+    class WorkerCrashedError(RayError):
+        def __str__(self) -> str:
+            return "The worker died unexpectedly.\nIts log says why."
+
+    def get(_: object) -> None:
+        raise WorkerCrashedError
+
+    cancelled: list[object] = []
+    ray = SimpleNamespace(
+        init=lambda **_: None,
+        shutdown=lambda: None,
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda job: str(job.target)),
+        wait=lambda waiting, num_returns: (waiting[:1], waiting[1:]),
+        get=get,
+        cancel=cancelled.append,
+        exceptions=SimpleNamespace(RayError=RayError),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    jobs = [Job(tmp_path / name, atomic_write, (tmp_path / name, b"")) for name in ("kitchen", "b")]
+    with (
+        RayWorkers("auto", lambda _: None) as workers,
+        pytest.raises(SasError, match=r"kitchen: WorkerCrashedError, Its log says why\. Run the"),
+    ):
+        workers.do("clouds", jobs)
+    assert cancelled == [str(tmp_path / "b")]
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

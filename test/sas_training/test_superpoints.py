@@ -683,6 +683,19 @@ def test_the_bench_compares_with_a_spanning_tree(capsys: pytest.CaptureFixture[s
     assert result["edges"] > 2000 * 4 and result["superpoints"] >= 1
 
 
+def test_classes_beside_the_vertices_of_a_room_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = corner(count=20)
+    np.save(tmp_path / "scene_vert.npy", points)
+    words = ["superpoints", str(tmp_path / "scene_vert.npy"), "-o", str(tmp_path), "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["scans"][0]["accuracy"] is None
+    np.save(tmp_path / "scene_sem_label.npy", np.full(len(points), 5))  # chair, of NYU40
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["scans"][0]["accuracy"] == 1.0
+
+
 @pytest.mark.parametrize("scene", ["scene0000_00", "scene0006_00"])
 def test_real_rooms_lose_little(scene: str, test_data: Path) -> None:
     from sas_training.evaluation.labelled import read_labelled
