@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import Probe, Process
+from harness import Probe, Process, values
 from rooms import coded_points
 from sas_msgs.srv import Query
 
@@ -41,6 +41,14 @@ def test_a_scan_is_replayed_and_asked_about(
     assert len(answer["instances"][0]["indices"]) == answer["instances"][0]["num_points"]
     code, output = run("sas_ros.client", "sofa", "--threshold", "0.9", env=graph_env)
     assert (code, "NOT_FOUND" in output) == (1, True), output
+    # Held, and let go again, as docs/robot.md shows it.
+    words = ["chair", "--set-target", "--max-instances", "1"]
+    code, output = run("sas_ros.client", *words, env=graph_env)
+    assert (code, "OK" in output) == (0, True), output
+    held = probe.diagnostics(lambda s: values(s["words"]).get("target") == "chair")
+    assert held
+    run("sas_ros.client", "", "--set-target", env=graph_env)
+    assert probe.diagnostics(lambda s: values(s["words"]).get("target") == "")
 
 
 def test_commands_end_with_a_sentence_when_nobody_is_there(
