@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from sas_training.capability.table import CapabilityTable, Measurement
-from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.metrics import NO_PREDICTION
 from sas_training.experiment.capability import random_capability
 from sas_training.experiment.capability_files import VOCABULARY, WHOLE, CapabilityRun
 from sas_training.experiment.capability_tables import completed, load_measured
+from sas_training.experiment.checks import known_words
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import load_predictions, save_predictions
 from sas_training.experiment.room_views import read_cloud, read_labels, read_views, room_name
@@ -41,9 +41,7 @@ STEPS = (
 def known_table(about: CapabilityRun) -> CapabilityTable:
     """A control that measures nothing: 1 where a teacher was taught a word for the class, else 0;
     from the ablation's settings alone."""
-    by_name = about.ablation.settings.teachers.by_name
-    known = [[name in by_name[one].classes for name in SCANNET20.names] for one in TEACHERS]
-    scores = np.array(known, dtype=np.float64)
+    scores = known_words(about.ablation.settings.teachers).astype(np.float64)
     notes = {"control": "whether the teacher has a word for the class"}
     return CapabilityTable(
         TEACHERS, VOCABULARY, scores, pooled=scores, made=Measurement(notes=notes)

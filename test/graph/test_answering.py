@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,19 +32,18 @@ class Told:
     warn_once = error = warn
 
 
-def failing(times: int) -> Callable[[object, object], None]:
+class Failing:
     """Sends that the middleware gives up `times` times, as rclpy says it."""
-    left = [times]
 
-    def send(response: object, header: object) -> None:
-        sent.append((response, header))
-        if left[0]:
-            left[0] -= 1
+    def __init__(self, times: int) -> None:
+        self._left = times
+        self.sent: list[object] = []
+
+    def __call__(self, response: object, header: object) -> None:
+        self.sent.append((response, header))
+        if self._left:
+            self._left -= 1
             warnings.warn(TIMED_OUT, RuntimeWarning, stacklevel=1)
-
-    sent: list[object] = []
-    send.sent = sent  # type: ignore[attr-defined]
-    return send
 
 
 def test_only_that_warning_while_sending_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,11 +51,11 @@ def test_only_that_warning_while_sending_counts(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         warnings, "showwarning", lambda message, *_, **__: shown.append(str(message))
     )
-    send = failing(2)
+    send = Failing(2)
     assert [delivered(lambda: send(0, 0)) for _ in range(3)] == [False, False, True]
     assert not shown
     assert delivered(lambda: warnings.warn("something else", stacklevel=1))
-    failing(1)(0, 0)  # of a service that is not ours
+    Failing(1)(0, 0)  # of a service that is not ours
     assert shown == ["something else", TIMED_OUT]
 
 
@@ -65,10 +63,10 @@ def test_what_others_do_with_warnings_hides_nothing() -> None:
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert not delivered(lambda: failing(1)(0, 0))
-        assert not delivered(lambda: failing(1)(0, 0))
+            assert not delivered(lambda: Failing(1)(0, 0))
+        assert not delivered(lambda: Failing(1)(0, 0))
         with warnings.catch_warnings(record=True) as seen:
-            assert not delivered(lambda: failing(1)(0, 0))
+            assert not delivered(lambda: Failing(1)(0, 0))
             warnings.warn("theirs", stacklevel=1)
         assert [str(one.message) for one in seen] == ["theirs"]
 
@@ -85,14 +83,14 @@ def test_an_answer_is_sent_until_it_arrives_or_is_given_up_with_a_sentence(
     executor.add_node(node)
     timers = len(list(node.timers))
     try:
-        log, send = Told(), failing(failures)
+        log, send = Told(), Failing(failures)
         PatientSender(node, send, "query", log)("answer", "header")
         wanted = min(failures, len(PAUSES)) + 1
         end = time.monotonic() + 20
-        while len(send.sent) < wanted and time.monotonic() < end:  # type: ignore[attr-defined]
+        while len(send.sent) < wanted and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
         executor.spin_once(timeout_sec=0.05)
-        assert send.sent == [("answer", "header")] * wanted  # type: ignore[attr-defined]
+        assert send.sent == [("answer", "header")] * wanted
         assert len(list(node.timers)) == timers
         given_up = failures > len(PAUSES)  # the first attempt is one more than there are pauses
         assert len(log.sentences) == given_up

@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -197,7 +198,7 @@ def test_the_target_and_nothing_else_is_cut_out_whatever_others_ask(
 
     for number in range(1, ROUNDS + 1):
         probe.send(coded_cloud(number, stamp_ns=time.time_ns(), step=STRIDE))
-        probe.until(lambda: arrived(number), what=f"cloud {number}")  # noqa: B023
+        probe.until(partial(arrived, number), what=f"cloud {number}")
     assert len(obstacles) == ROUNDS + 2 and len(mask) == ROUNDS + 1
     # Faster than the node: some are dropped, none is mixed up with another.
     last = ROUNDS + BURST

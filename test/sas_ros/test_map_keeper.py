@@ -178,7 +178,8 @@ def test_poses_come_from_tf_at_the_stamp() -> None:
         bench.keeper.stop()
 
 
-def test_the_newest_cloud_wins_and_nobody_waits() -> None:
+def held_up() -> tuple[Callable[..., Float64Array], threading.Event, threading.Event]:
+    """A pose that waits; an event that it is asked for, and one that lets it go on."""
     busy, go_on = threading.Event(), threading.Event()
 
     def slow(*_: Any) -> Float64Array:
@@ -186,6 +187,11 @@ def test_the_newest_cloud_wins_and_nobody_waits() -> None:
         assert go_on.wait(30.0)
         return np.eye(4)
 
+    return slow, busy, go_on
+
+
+def test_the_newest_cloud_wins_and_nobody_waits() -> None:
+    slow, busy, go_on = held_up()
     bench = Bench(slow)
     try:
         bench.keeper.offer(snapshot(frame="lidar"))
@@ -286,13 +292,7 @@ def test_a_map_that_would_be_cut_is_refused_but_may_be_read() -> None:
 
 
 def test_what_waits_for_the_map_is_not_in_the_devices_memory() -> None:
-    busy, go_on = threading.Event(), threading.Event()
-
-    def slow(*_: Any) -> Float64Array:
-        busy.set()
-        assert go_on.wait(30.0)
-        return np.eye(4)
-
+    slow, busy, go_on = held_up()
     bench = Bench(slow)
     try:
         seen = snapshot(frame="lidar")
