@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Both set up .venv first, which is quick when there is nothing to do.
 SHELL := /bin/bash
 RUN := scripts/in_venv.sh
-ROOMS := 800
+ROOMS := 1000
 STEPS := 13000
 MORE_STEPS := 4000
 
@@ -30,7 +30,7 @@ student: setup
 	@OMP_NUM_THREADS=1 $(RUN) sas train --supervision class-labels --data runs/indoor-tiny/rooms \
 	  --run runs/indoor-tiny/first --steps $(STEPS) --seed 7 -o runs/indoor-tiny/first.safetensors
 	@OMP_NUM_THREADS=1 $(RUN) sas train --supervision class-labels --data runs/indoor-tiny/rooms \
-	  --init runs/indoor-tiny/first.safetensors --learning-rate 1.5e-3 \
+	  --init runs/indoor-tiny/first.safetensors --learning-rate 1.5e-3 --class-weight-power 0.25 \
 	  --run runs/indoor-tiny/second --steps $(MORE_STEPS) --seed 8 -o runs/indoor-tiny/second.safetensors --name indoor-tiny
 	@$(RUN) sas calibrate --student runs/indoor-tiny/second.safetensors --data runs/indoor-tiny/held_out \
 	  -o runs/indoor-tiny/indoor-tiny.safetensors

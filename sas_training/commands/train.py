@@ -28,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=whole_number(1), default=5000)
     parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument(
+        "--class-weight-power",
+        type=_power,
+        default=0.5,
+        help="classes weigh their frequency to the minus this, 0 to 1",
+    )
     parser.add_argument("--voxel-size", type=float, default=0.08, help="metres")
     parser.add_argument("--no-colours", action="store_true", help="a student of geometry alone")
     parser.add_argument("--text-encoder", default="minilm-l6-v2")
@@ -84,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = TrainConfig(
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,
+        class_weight_power=arguments.class_weight_power,
         seed=arguments.seed,
         device=arguments.device,
         workers=arguments.workers,
@@ -135,6 +142,17 @@ def run(arguments: argparse.Namespace) -> int:
     for key, value in metrics.items():
         print(f"  {key}: {value}")
     return 0
+
+
+def _power(text: str) -> float:
+    """A number from 0 to 1; raises argparse.ArgumentTypeError for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return value
 
 
 _NO_TEACHERS, _NO_SCANS, _OURS = "no distillation from 2D teachers", "no real scans", "Apache-2.0"

@@ -54,8 +54,8 @@ FINER: dict[str, tuple[str, ...]] = {
     ),
     "sofa": ("sofa", "corner sofa", "loveseat", "sofa chair"),
     "table": (
-        "table", "round table", "meeting table", "coffee table", "side table", "console table",
-        "bar table",
+        "table", "round table", "meeting table", "L table", "coffee table", "side table",
+        "console table", "bar table",
     ),
     "door": ("door", "closet door"),
     "desk": ("desk", "corner desk"),

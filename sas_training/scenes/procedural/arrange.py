@@ -123,7 +123,7 @@ def office(p: Placer, cell: Cell) -> None:
         "shelf",
     )
     if chance(rng, 0.4):
-        p.inside(cell, one_of(rng, "office chair", "chair", "round table"), margin=0.05)
+        p.inside(cell, one_of(rng, "office chair", "chair", "round table", "L table"), margin=0.05)
     if chance(rng, 0.6):
         p.on_wall(
             cell, wall_things.board(rng, between(rng, 0.8, 2.2), between(rng, 0.6, 1.3)), (0.8, 1.1)

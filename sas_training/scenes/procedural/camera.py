@@ -53,13 +53,12 @@ def scan_room(
     points = hits.origins[kept] + reach + (slip - slip.mean(0))[kept // each]
     points, rows = _fuse(points, hits.thing[kept], voxel, int(rng.integers(1, 3)))
     choice = shuffled_rows(len(points), most, rng)
-    points, rows = smoothed(points[choice], rng, between(rng, 0.3, 0.8)), kept[rows[choice]]
+    rows = kept[rows[choice]]
+    points = smoothed(points[choice], rng, between(rng, 0.3, 1.0), between(rng, 0.015, 0.035))
     things = hits.thing[rows]
     # Large planes fuse well; what is small and round or has edges comes out bumpy.
     uneven = (rays.labels[things] != WALL) & (rays.labels[things] != FLOOR)
-    points[uneven] += bend(
-        points[uneven], rng, between(rng, 0.004, 0.012), between(rng, 0.12, 0.32)
-    )
+    points[uneven] += bend(points[uneven], rng, between(rng, 0.004, 0.018), between(rng, 0.1, 0.3))
     points[~uneven] += bend(
         points[~uneven], rng, between(rng, 0.001, 0.005), between(rng, 0.15, 0.4)
     )

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from .floor_things import (
     bicycle,
     box_stack,
+    cable,
     computer,
     drying_rack,
     fan,
     floor_lamp,
     heap,
+    leaning,
     machine,
     partition,
     suitcase,
@@ -238,7 +240,7 @@ Maker = Callable[..., Piece]
 ON_TOP: dict[str, tuple[tuple[Maker, float], ...]] = {
     "desk": (
         (monitor, 3), (keyboard, 2), (laptop, 1.5), (books, 3), (bottle, 2), (lamp, 1),
-        (printer, 0.7), (carton, 1), (bag, 0.7), (device, 1), (bowl, 1), (plant, 0.5),
+        (printer, 0.7), (carton, 1), (bag, 0.7), (device, 1), (bowl, 1), (plant, 0.5), (cable, 0.5),
     ),
     "kitchen": (
         (bottle, 4), (bowl, 4), (microwave, 1.5), (device, 3), (carton, 1.5), (bag, 1),
@@ -255,20 +257,20 @@ ON_TOP: dict[str, tuple[tuple[Maker, float], ...]] = {
     ),
     "floor": (
         (carton, 3), (bag, 3), (shoes, 2), (basket, 1), (suitcase, 1), (computer, 1), (soft, 0.5),
-        (books, 0.7), (toy, 0.5), (trash_can, 1), (bottle, 0.5),
+        (books, 0.7), (toy, 0.5), (trash_can, 1), (bottle, 0.5), (cable, 1.5),
     ),
 }  # fmt: skip
 FLOOR: tuple[tuple[Maker, float], ...] = (
     (carton, 3), (bag, 3), (trash_can, 3), (basket, 1.5), (shoes, 2), (suitcase, 1),
     (floor_lamp, 1.5), (tall_plant, 1.2), (fan, 0.7), (drying_rack, 0.4), (bicycle, 0.2),
     (computer, 0.5), (soft, 0.4), (toy, 0.5), (box_stack, 4), (machine, 2.2), (partition, 1.5),
-    (heap, 4), (heap_small, 3),
+    (heap, 4), (heap_small, 3), (cable, 2), (leaning, 3),
 )  # fmt: skip
 
 # Large things that fill a room without having a class.
 LARGE: tuple[tuple[Maker, float], ...] = (
     (box_stack, 2.5), (machine, 1.5), (partition, 1), (heap, 4), (drying_rack, 0.7),
-    (tall_plant, 0.8),
+    (tall_plant, 0.8), (leaning, 1.5),
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .furniture import FABRICS, METALS, PAINTS, WOODS, Rng, between, chance, pick
 from .model import IGNORED, Piece
 from .primitives import box, cushion, cylinder, lathe, lump, tube
@@ -165,3 +167,33 @@ def heap(rng: Rng, s: float = 1.0) -> Piece:
             color=pick(rng, FABRICS),
         )
     return piece
+
+
+def cable(rng: Rng, s: float = 1.0) -> Piece:
+    """Cable or extension lead that winds over the floor, perhaps with a socket strip."""
+    length = between(rng, 0.5, 2.0) * s
+    piece = thing("cable", length, 0.4, 0.06, rng)
+    piece.color = pick(rng, ((30, 30, 32), (240, 240, 238), (150, 150, 150)))
+    count, radius = max(4, int(length / 0.12)), between(rng, 0.006, 0.014)
+    xs = np.linspace(-length / 2, length / 2, count)
+    ys = np.clip(np.cumsum(rng.normal(0, 0.06, count)), -0.18, 0.18)
+    for k in range(count - 1):
+        start = (float(xs[k]), float(ys[k]), radius)
+        piece.add(tube(start, (float(xs[k + 1]), float(ys[k + 1]), radius), radius, 4))
+    if chance(rng, 0.4):
+        piece.add(box(0.3, 0.06, 0.05, float(xs[-1]) - 0.1, float(ys[-1])))
+    return piece
+
+
+def leaning(rng: Rng, s: float = 1.0) -> Piece:
+    """Board, ironing board, mattress or rolled carpet that leans at what stands behind it."""
+    w, h = between(rng, 0.3, 1.1) * s, between(rng, 0.6, 1.9) * s
+    angle, thick = between(rng, 0.08, 0.45), between(rng, 0.02, 0.16)
+    deep = h * float(np.sin(angle)) + thick
+    high = h * float(np.cos(angle)) + thick * float(np.sin(angle))
+    piece = thing("leaning board", w, deep, high, rng)
+    sheet = cylinder(thick, h) if chance(rng, 0.15) else box(w, thick, h)
+    # It stands on its lower front edge and leans backwards, to -y.
+    sheet = sheet.tilted(angle)
+    low, high_y = sheet.vertices[:, 1].min(), sheet.vertices[:, 1].max()
+    return piece.add(sheet.moved(0, -float(low + high_y) / 2, -float(sheet.vertices[:, 2].min())))

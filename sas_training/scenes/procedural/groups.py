@@ -15,6 +15,11 @@ def one_of(rng: Rng, *names: str) -> str:
     return names[int(rng.integers(len(names)))]
 
 
+def seat_at(table: Placed, name: str) -> str:
+    """The seat that fits a table: bar stools where it is high, else the named one."""
+    return "bar stool" if table.piece.h > 0.87 else name
+
+
 def chairs_round(p: Placer, cell: Cell, table: Placed, kind: str, share: float) -> None:
     """Chairs round a table: one per 60 cm of each side, some pushed in, some turned away."""
     w, d = table.piece.w, table.piece.d
@@ -103,7 +108,16 @@ def sofa_group(p: Placer, cell: Cell) -> None:
         ahead = between(rng, 0.1, 0.5)
     if chance(rng, 0.9):
         low = catalogue.make(
-            one_of(rng, "coffee table", "coffee table", "round coffee table", "ottoman"), rng
+            one_of(
+                rng,
+                "coffee table",
+                "coffee table",
+                "coffee table",
+                "round coffee table",
+                "padded coffee table",
+                "ottoman",
+            ),
+            rng,
         )
         p.near(cell, sofa, low, between(rng, -0.3, 0.3), ahead + low.d / 2)
     for side in (-1, 1):
@@ -137,16 +151,21 @@ def storage_row(p: Placer, cell: Cell, count: int, *names: str) -> None:
 def dining(p: Placer, cell: Cell) -> None:
     """A table with chairs round it, mostly free in the room."""
     rng = p.rng
-    name = one_of(rng, "table", "table", "round table")
-    against = chance(rng, 0.15)
+    name = one_of(
+        rng,
+        "table",
+        "table",
+        "table",
+        "table",
+        "round table",
+        "round table",
+        "bar table",
+        "L table",
+    )
+    against = chance(rng, 0.8 if name == "L table" else 0.15)
     table = p.against(cell, name, front=0.4) if against else p.inside(cell, name, margin=0.45)
     if table is None:
         table = p.against(cell, name)
     if table is not None:
-        chairs_round(
-            p,
-            cell,
-            table,
-            one_of(rng, "chair", "chair", "chair", "stool", "armchair", "folding chair"),
-            between(rng, 0.45, 1.0),
-        )
+        seat = one_of(rng, "chair", "chair", "chair", "stool", "armchair", "folding chair")
+        chairs_round(p, cell, table, seat_at(table, seat), between(rng, 0.45, 1.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_write
 
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 """Raised whenever the same seed gives other rooms than before, or other scans of them.
 
 1: what the first `indoor-tiny` was trained on. 2: larger and fuller rooms, fewer things on

@@ -128,6 +128,8 @@ def _material(thing: RoomObject, floor: int, wall: int) -> int:
         return CARPET
     if thing.label == FLOOR:
         return floor
+    if thing.name == "wallpaper":
+        return WOOD if red > blue + 25 else FABRIC
     if thing.label == WALL or thing.name == "ceiling":
         return wall if thing.label == WALL else PLASTER
     if thing.label == PICTURE:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import arrange, clutter, shell, wall_things
 from .furniture import FABRICS, between, chance, pick
-from .groups import chairs_round, dining, one_of
+from .groups import chairs_round, dining, one_of, seat_at
 from .model import DESK, FLOOR, IGNORED, TABLE, Room
 from .placing import Placer
 from .plan import Cell, draw_plan
@@ -35,21 +35,25 @@ BEDROOM_EXTRAS = (
     "long desk", "loveseat", "sofa", "wardrobe", "dresser", "dresser", "bookshelf", "shelf",
     "shelf", "armchair", "nightstand",
     "low bookshelf", "tv stand", "side table", "table", "round table", "small refrigerator",
+    "bar table", "padded coffee table", "L table", "corner desk",
 )  # fmt: skip
 LIVING_EXTRAS = (
     "built-in cabinet", "dresser", "desk", "sofa", "sofa", "sofa", "coffee table", "coffee table",
     "armchair", "table", "table", "round table", "round table", "sofa chair", "bookshelf",
     "sofa", "sideboard", "shelf", "table", "loveseat", "side table", "low bookshelf", "ottoman",
-    "console table", "corner sofa", "tv stand",
+    "console table", "corner sofa", "tv stand", "bar table", "bar table", "round bar table",
+    "padded coffee table", "padded coffee table", "L table", "long desk",
 )  # fmt: skip
 OFFICE_EXTRAS = (
     "built-in cabinet", "dresser", "desk", "desk", "table", "table", "round table", "sofa",
     "filing cabinet", "cabinet", "shelf", "shelf", "shelf", "bookshelf", "low bookshelf",
-    "tall cabinet", "stacked chairs", "refrigerator",
+    "tall cabinet", "stacked chairs", "refrigerator", "L table", "L table", "corner desk",
+    "long desk", "bar table",
 )  # fmt: skip
 KITCHEN_EXTRAS = (
     "built-in cabinet", "cabinet", "tall cabinet", "shelf", "stove", "table", "table",
-    "round table", "washing machine", "bar stool", "refrigerator", "kitchen row",
+    "round table", "washing machine", "bar stool", "refrigerator", "kitchen row", "bar table",
+    "bar table", "round bar table", "L table",
 )  # fmt: skip
 BATH_EXTRAS = ("cabinet", "shelf", "washing machine", "sink", "stool", "radiator", "shelf")
 
@@ -83,7 +87,7 @@ ROOM_TYPES: dict[str, RoomType] = {
         0.8,
     ),
     "office": RoomType(
-        1.5, (2.5, 4.4), (2.8, 5.6), arrange.office, ("corridor", "meeting"), OFFICE_EXTRAS, 0.25
+        2.0, (2.5, 4.4), (2.8, 5.6), arrange.office, ("corridor", "meeting"), OFFICE_EXTRAS, 0.25
     ),
     "meeting": RoomType(
         0.7, (3.0, 4.6), (3.4, 6.0), arrange.meeting, ("corridor",), OFFICE_EXTRAS, 0.25
@@ -156,18 +160,26 @@ def _fill(p: Placer, cell: Cell, share: float) -> None:
         name = one_of(p.rng, *extras)
         if chance(p.rng, 0.1) and p.in_corner(cell, name) is not None:
             continue
-        seat = name in ("chair", "office chair", "armchair", "ottoman", "stool", "sofa chair")
-        islands = {"table": 0.8, "round table": 0.85, "coffee table": 0.8, "sofa": 0.3}
-        if (seat and chance(p.rng, 0.6)) or chance(p.rng, islands.get(name, 0.02)):
-            placed = p.inside(cell, name, tries=10, margin=0.04, anywhere=seat)
+        lone = name in ("chair", "office chair", "armchair", "ottoman", "stool", "sofa chair")
+        islands = {
+            "table": 0.8,
+            "round table": 0.85,
+            "coffee table": 0.8,
+            "padded coffee table": 0.85,
+            "bar table": 0.5,
+            "round bar table": 0.8,
+            "L table": 0.25,
+            "sofa": 0.3,
+        }
+        if (lone and chance(p.rng, 0.6)) or chance(p.rng, islands.get(name, 0.02)):
+            placed = p.inside(cell, name, tries=10, margin=0.04, anywhere=lone)
         else:
             placed = p.against(cell, name, tries=12)
         if placed is None:
             failures += 1
         elif placed.piece.label in (DESK, TABLE) and placed.piece.h > 0.6:
-            chairs_round(
-                p, cell, placed, one_of(p.rng, "chair", "chair", "stool", "office chair"), 0.4
-            )
+            seat = one_of(p.rng, "chair", "chair", "stool", "office chair")
+            chairs_round(p, cell, placed, seat_at(placed, seat), 0.4)
 
 
 def _hang_pictures(p: Placer, cell: Cell) -> None:
@@ -244,9 +256,9 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
         _line_walls(placer, cell)
         _fill(placer, cell, between(rng, 0.45, 0.85))
         _hang_pictures(placer, cell)
-    placer.clutter_all(between(rng, 2.0, 6.5))
+    placer.clutter_all(between(rng, 2.5, 9.0))
     for cell in plan.cells:
-        placer.litter(cell, int(rng.poisson(between(rng, 0.8, 3.0) * cell.area)))
+        placer.litter(cell, int(rng.poisson(between(rng, 1.2, 5.0) * cell.area)))
         if chance(rng, 0.35):
             _lay_rug(placer, cell)
     shell.build_shell(placer)

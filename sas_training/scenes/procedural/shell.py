@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import catalogue, openings, wall_things
-from .furniture import FLOORS, WALLS, Rng, between, chance, pick
+from .furniture import FABRICS, FLOORS, WALLS, WOODS, Rng, between, chance, pick
 from .model import FLOOR, IGNORED, WALL, Color
 from .placing import Placer, wall_rect
 from .plan import Cell, Opening, Rect, Side, floor_mesh, wall_mesh
@@ -139,10 +139,13 @@ def build_shell(placer: Placer) -> None:
         paint = pick(rng, WALLS) if index == 0 or chance(rng, 0.4) else paint
         ground = pick(rng, FLOORS) if index == 0 or chance(rng, 0.5) else ground
         baseboard = between(rng, 0.06, 0.13) if chance(rng, 0.6) else 0.0
-        for side in cell.sides:
+        accent = pick(rng, WALLS + FABRICS) if chance(rng, 0.3) else paint
+        striking = int(rng.integers(len(cell.sides)))
+        for k, side in enumerate(cell.sides):
             mesh = wall_mesh(side, plan.height, plan.wall / 2, rng, baseboard)
-            placer.structure(mesh, WALL, "wall", paint)
+            placer.structure(mesh, WALL, "wall", accent if k == striking else paint)
         _steps_on_walls(placer, cell, paint)
+        _coverings(placer, cell)
         for block in cell.blocks:
             mesh = (
                 _slant(cell, block, plan.height)
@@ -174,6 +177,33 @@ def _steps_on_walls(placer: Placer, cell: Cell, paint: Color) -> None:
         for part in piece.parts:
             mesh = part.mesh.turned(side.yaw).moved(x, y)
             placer.structure(mesh, WALL, "wall", paint)
+
+
+def _coverings(placer: Placer, cell: Cell) -> None:
+    """Paper, panelling or another paint on parts of a wall: a patch of colour is no picture or
+    door."""
+    rng, height = placer.rng, placer.plan.height
+    for _ in range(int(rng.poisson(0.1 * sum(side.length for side in cell.sides)))):
+        side = cell.sides[int(rng.integers(4))]
+        if side.length < 0.8:
+            continue
+        w = side.length * between(rng, 0.15, 1.0)
+        style = rng.random()
+        if style < 0.35:  # the lower wall
+            low, high = 0.0, between(rng, 0.7, 1.4)
+        elif style < 0.7:  # from floor to ceiling
+            low, high = 0.0, height - 0.01
+        else:  # such as the papered field above a bed
+            low = between(rng, 0.5, 1.2)
+            high = min(low + between(rng, 0.5, 1.6), height - 0.02)
+        along = between(rng, w / 2, side.length - w / 2)
+        if not side.free(along - w / 2, along + w / 2, low, high, 0.12):
+            continue
+        x, y = side.at(along, 0.0)
+        sheet = box(w, between(rng, 0.002, 0.02), high - low, 0, 0, low)
+        name = "wallpaper" if chance(rng, 0.7) else "wall"
+        color = pick(rng, FABRICS + WALLS + WOODS)
+        placer.structure(sheet.turned(side.yaw).moved(x, y), WALL, name, color)
 
 
 def _column(block: Rect, height: float) -> Mesh:

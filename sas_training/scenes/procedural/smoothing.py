@@ -8,14 +8,14 @@ from .furniture import Rng
 from .primitives import Array
 
 _CELL = 0.13  # m; about what a distance field of 4-5 cm voxels averages over
-_FARTHEST = 0.02  # m; nothing is moved more than this, so that thin things stay
 _LEAST = 5  # points of a cell that has a plane
 
 
-def smoothed(points: Array, rng: Rng, strength: float) -> Array:
+def smoothed(points: Array, rng: Rng, strength: float, farthest: float = 0.02) -> Array:
     """Move points (N, 3) float32 m towards the planes of the small cubes they lie in.
 
-    `strength` 0..1 is the share of the way; where the cubes lie is drawn. Returns (N, 3) float32.
+    `strength` 0..1 is the share of the way, up to `farthest` m, so that thin things stay; where the
+    cubes lie is drawn. Returns (N, 3) float32.
     """
     moved = points.astype(np.float64)
     cells = np.floor((moved - moved.min(0)) / _CELL + rng.random(3)).astype(np.int64)
@@ -33,6 +33,6 @@ def smoothed(points: Array, rng: Rng, strength: float) -> Array:
     normals = np.linalg.eigh(moments)[1][:, :, 0]
     normals[members < _LEAST] = 0.0
     away = (offset * normals[owner]).sum(1)
-    step = strength * np.clip(away, -_FARTHEST, _FARTHEST)
+    step = strength * np.clip(away, -farthest, farthest)
     moved -= step[:, None] * normals[owner]
     return np.asarray(moved.astype(np.float32))

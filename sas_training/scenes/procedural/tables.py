@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from .furniture import LINEN, METALS, PAINTS, WOODS, Rng, between, chance, handles, legs, pick
+from .furniture import (
+    FABRICS,
+    LINEN,
+    METALS,
+    PAINTS,
+    WOODS,
+    Rng,
+    between,
+    chance,
+    handles,
+    legs,
+    pick,
+)
 from .model import DESK, IGNORED, TABLE, Piece, Surface
-from .primitives import Mesh, box, cylinder, drape, lathe, merge
+from .primitives import Mesh, box, cushion, cylinder, drape, lathe, merge
 
 
 def _top(rng: Rng, w: float, d: float, h: float, thick: float, round_top: bool) -> Mesh:
@@ -107,6 +119,50 @@ def meeting_table(rng: Rng, w: float, d: float, h: float) -> Piece:
     else:
         piece.add(_frame(rng, w * 0.95, d * 0.9, h - 0.04))
     return piece.top(mess=between(rng, 0.1, 0.8))
+
+
+def l_table(rng: Rng, w: float, d: float, h: float) -> Piece:
+    """L-shaped table with footprint w x d: two runs of one height, nothing below but what carries
+    them."""
+    piece = Piece("L table", TABLE, w, d, h, color=pick(rng, WOODS + PAINTS))
+    thick, side = between(rng, 0.02, 0.05), 1 if chance(rng, 0.5) else -1
+    deep = min(between(rng, 0.5, 0.8), 0.6 * w, 0.6 * d)
+    y, x = -d / 2 + deep / 2, side * (w - deep) / 2
+    rest = d - deep
+    piece.add(box(w, deep, thick, 0, y, h - thick), box(deep, rest, thick, x, deep / 2, h - thick))
+    under = h - thick
+    if chance(rng, 0.5):
+        leg = between(rng, 0.04, 0.09)
+        inner = x - side * (deep - leg) / 2
+        ends = [(sx * (w - leg) / 2, sy) for sx in (-1, 1) for sy in (-1, 1)]
+        feet = [(at, y + sy * (deep - leg) / 2) for at, sy in ends]
+        feet += [(side * (w - leg) / 2, (d - leg) / 2), (inner, (d - leg) / 2)]
+        piece.add(*[box(leg, leg, under, *foot) for foot in feet])
+    else:
+        piece.add(
+            box(0.04, deep * 0.9, under, -side * (w / 2 - 0.04), y),
+            box(deep * 0.9, 0.04, under, x, d / 2 - 0.04),
+            box(0.05, 0.05, under, x - side * deep / 2, y + deep / 2),
+        )
+    mess = between(rng, 0.3, 1.2)
+    piece.surfaces += [
+        Surface(0, y, w * 0.95, deep * 0.9, h, 1.0, mess),
+        Surface(x, deep / 2, deep * 0.9, rest * 0.95, h, 1.0, mess),
+        Surface(0, y, w * 0.7, deep * 0.6, 0.0, h * 0.7, 0.3),
+    ]
+    return piece
+
+
+def padded_table(rng: Rng, w: float, d: float, h: float) -> Piece:
+    """Low table with an upholstered top on short legs or a closed base."""
+    piece = Piece("coffee table", TABLE, w, d, h, color=pick(rng, FABRICS))
+    base = h * between(rng, 0.25, 0.65)
+    piece.add(cushion(w, d, h - base, rng, z=base, rough=0.02))
+    if chance(rng, 0.5):
+        piece.add(legs(rng, w, d, base + 0.02, 0.06, 0.04), color=pick(rng, WOODS))
+    else:
+        piece.add(box(w * 0.96, d * 0.96, base + 0.03))
+    return piece.top(mess=between(rng, 0.2, 1.2))
 
 
 def _drawers(
