@@ -25,6 +25,7 @@ demo: setup
 
 # The recipe of config/students/indoor-tiny.safetensors; interrupted, it goes on where it stopped.
 student: setup
+	@$(RUN) python -m pip install --quiet --no-input -r requirements/training.txt -c requirements/constraints.txt
 	@$(RUN) sas world make -o runs/indoor-tiny/rooms --rooms $(ROOMS) --seed 60001
 	@$(RUN) sas world make -o runs/indoor-tiny/held_out --rooms 30 --seed 920277
 	@OMP_NUM_THREADS=1 $(RUN) sas train --supervision class-labels --data runs/indoor-tiny/rooms \
