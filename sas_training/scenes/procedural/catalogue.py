@@ -133,11 +133,11 @@ BUILDERS: dict[str, Callable[[Rng, float, float, float], Piece]] = {
 }
 
 
-def make(name: str, rng: Rng, widest: float = 99.0) -> Piece:
-    """Build one piece of the named kind at a random size, at most `widest` m wide.
+def make(name: str, rng: Rng, widest: float = 99.0, highest: float = 99.0) -> Piece:
+    """Build one piece of the named kind at a random size, at most `widest` and `highest` m.
 
     It never gets narrower than its kind allows. Raises KeyError for an unknown name.
     """
     wide, deep, high = SIZES[name]
     w = between(rng, wide[0], max(wide[0], min(wide[1], widest)))
-    return BUILDERS[name](rng, w, between(rng, *deep), between(rng, *high))
+    return BUILDERS[name](rng, w, between(rng, *deep), min(between(rng, *high), highest))

@@ -145,7 +145,7 @@ class Placer:
         if not isinstance(name, str):
             return self._slide(cell, name, runs, tries, gap, front, turn)
         for share in (1.0, 0.7, 0.5):  # a smaller one may still find a place
-            piece = catalogue.make(name, self.rng, longest * share)
+            piece = self._make(name, longest * share)
             placed = self._slide(cell, piece, runs, tries, gap, front * share, turn)
             if placed is not None:
                 return placed
@@ -190,10 +190,14 @@ class Placer:
                 return self.put(piece, x, y, 0.0, side.yaw + askew)
         return None
 
+    def _make(self, name: str, widest: float = 99.0) -> Piece:
+        """A piece of the catalogue that fits under the ceiling."""
+        return catalogue.make(name, self.rng, widest, self.plan.height - 0.03)
+
     def in_corner(self, cell: Cell, name: str) -> Placed | None:
         """Try to put a piece askew into a corner of a cell, facing the middle."""
         rng, (x0, y0, x1, y1) = self.rng, cell.rect
-        piece = catalogue.make(name, rng, 1.4)
+        piece = self._make(name, 1.4)
         reach = (piece.w + piece.d) / 2 * 0.7071 + 0.03
         corner = int(rng.integers(4))
         x = x0 + reach if corner in (0, 3) else x1 - reach
@@ -215,11 +219,7 @@ class Placer:
         """Try to put a piece free in the room, `margin` metres from walls and other pieces."""
         rng = self.rng
         x0, y0, x1, y1 = cell.rect
-        piece = (
-            catalogue.make(name, rng, max(x1 - x0, y1 - y0) - 1.0)
-            if isinstance(name, str)
-            else name
-        )
+        piece = self._make(name, max(x1 - x0, y1 - y0) - 1.0) if isinstance(name, str) else name
         for _ in range(tries):
             yaw = (
                 between(rng, 0, 6.3)
@@ -243,7 +243,7 @@ class Placer:
         under: bool = False,
     ) -> Placed | None:
         """Try to put a piece at x, y, yaw of a host; with `under` it may overlap the host."""
-        piece = catalogue.make(name, self.rng) if isinstance(name, str) else name
+        piece = self._make(name) if isinstance(name, str) else name
         wx, wy = host.at(x, y)
         turned = host.yaw + yaw
         rect = footprint(piece, wx, wy, turned, -0.03)
@@ -301,12 +301,13 @@ class Placer:
         area = max(surface.w, 0.01) * max(surface.d, 0.01)
         count = int(rng.poisson(min(20.0, amount * surface.mess * (1.0 + 9.0 * area))))
         taken: list[Rect] = []
+        air = min(surface.free, self.plan.height - 0.03 - placed.z - surface.z)
         for _ in range(count):
             for scale in (between(rng, 0.7, 1.25), 0.5):  # a smaller thing may still fit
                 piece = clutter.choose(rng, table)(rng, scale)
                 turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
                 reach = footprint(piece, 0.0, 0.0, turned, -0.1 * min(piece.w, piece.d))[2:]
-                if piece.h <= surface.free and _fits(reach, surface):
+                if piece.h <= air and _fits(reach, surface):
                     break
             else:
                 continue
