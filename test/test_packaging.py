@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PINNED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(\s*;\s*python_version.*)?$"
 )
-REQUIREMENT_LISTS = ("base", "ros", "text", "demo", "test", "minkowski", "constraints")
+REQUIREMENT_LISTS = (
+    "base", "ros", "text", "demo", "test", "minkowski", "training", "constraints",
+)  # fmt: skip
 
 # Keys of the ROS distributions Humble to Lyrical, or of rosdep's own base list.
 ROSDEP_KEYS = {

@@ -13,6 +13,7 @@ from sas_training.scenes.procedural import (
     make_room,
     model,
     openings,
+    scattering,
 )
 from sas_training.scenes.procedural.placing import Placer
 from sas_training.scenes.procedural.plan import draw_plan, overlaps
@@ -77,7 +78,7 @@ def test_furniture_stays_inside_the_walls(rooms: list[Room]) -> None:
             if thing.label not in hung:
                 near, far = thing.bounds
                 assert (near[:2] > low).all() and (far[:2] < high).all(), thing.name
-                assert far[2] < room.height + 0.3, thing.name
+                assert far[2] < room.height + 0.15, thing.name
 
 
 def test_rooms_are_furnished(rooms: list[Room]) -> None:
@@ -138,12 +139,12 @@ def test_furniture_stands_neither_in_furniture_nor_in_doorways(
 
 def test_small_things_lie_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     lying: list[tuple[int, tuple[float, float, float, float]]] = []
-    scatter, put = Placer._scatter_on, Placer.put
+    scatter, put = scattering._scatter_on, Placer.put
     surfaces: list[int] = []
 
-    def scattered(self: Placer, *arguments: object) -> None:
+    def scattered(placer: Placer, *arguments: object) -> None:
         surfaces.append(len(surfaces))
-        scatter(self, *arguments)  # type: ignore[arg-type]
+        scatter(placer, *arguments)  # type: ignore[arg-type]
         surfaces.append(-1)
 
     def placed(self: Placer, piece: model.Piece, x: float, y: float, *rest: object, **more: bool):  # type: ignore[no-untyped-def]
@@ -152,7 +153,7 @@ def test_small_things_lie_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> 
             lying.append((surfaces[-1], (x - reach, y - reach, x + reach, y + reach)))
         return put(self, piece, x, y, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Placer, "_scatter_on", scattered)
+    monkeypatch.setattr(scattering, "_scatter_on", scattered)
     monkeypatch.setattr(Placer, "put", placed)
     make_room(np.random.default_rng([9, 3]))
     assert len(lying) > 20
@@ -194,6 +195,45 @@ def test_walls_have_steps_that_are_walls(rooms: list[Room]) -> None:
             steps += int(thing.name == "wall" and thing.label == model.WALL and thin)
             assert thing.name != "wall" or thing.instance == 0
     assert steps > 2 * len(rooms)
+
+
+def test_l_tables_are_l_shaped_and_tables() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        piece = catalogue.make("L table", rng)
+        assert piece.label == model.TABLE and piece.name == "L table"
+        points = np.concatenate([part.mesh.vertices for part in piece.parts])
+        top = points[points[:, 2] > piece.h - 1e-3]
+        corners = [(sx * piece.w / 2, sy * piece.d / 2) for sx in (-1, 1) for sy in (-1, 1)]
+        reached = [np.abs(top[:, :2] - corner).max(1).min() < 1e-3 for corner in corners]
+        assert sum(reached) == 3  # the fourth corner of the footprint is where one sits
+
+
+def test_high_tables_have_high_seats() -> None:
+    rooms = [make_room(np.random.default_rng([8, k]), "kitchen") for k in range(12)]
+    names = [set(room.names) for room in rooms]
+    assert any("bar table" in found for found in names)
+    with_bar = [found for found in names if "bar table" in found]
+    assert sum("bar stool" in found for found in with_bar) >= len(with_bar) / 2
+
+
+def test_paper_on_a_wall_is_wall_and_flat_on_it(rooms: list[Room]) -> None:
+    sheets = [t for room in rooms for t in room.objects if t.name == "wallpaper"]
+    assert len(sheets) >= len(rooms) / 2
+    for sheet in sheets:
+        low, high = sheet.bounds
+        assert sheet.label == model.WALL and sheet.instance == 0
+        assert min((high - low)[:2]) < 0.03
+
+
+def test_leaning_boards_and_cables_stand_on_the_floor() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        for make in (clutter.leaning, clutter.cable):
+            piece = make(rng)
+            points = np.concatenate([part.mesh.vertices for part in piece.parts])
+            assert abs(points[:, 2].min()) < 0.02 and piece.label == model.IGNORED
+            assert points[:, 2].max() < piece.h + 0.06
 
 
 def test_hotel_rooms_have_beds_and_mostly_curtains() -> None:

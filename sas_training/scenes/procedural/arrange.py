@@ -15,6 +15,7 @@ from .groups import (
 )
 from .placing import Placer
 from .plan import Cell
+from .scattering import litter
 
 
 def bedroom(p: Placer, cell: Cell) -> None:
@@ -272,4 +273,4 @@ def corridor(p: Placer, cell: Cell) -> None:
 
 def closet(p: Placer, cell: Cell) -> None:
     storage_row(p, cell, 2, "open wardrobe", "shelf", "shoe rack")
-    p.litter(cell, 3)
+    litter(p, cell, 3)

@@ -7,20 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import catalogue, clutter
+from . import catalogue
 from .furniture import Rng, between, chance
 from .model import (
-    BED,
-    CHAIR,
-    COUNTER,
-    DESK,
     IGNORED,
-    SOFA,
-    TABLE,
     Color,
     Piece,
     RoomObject,
-    Surface,
 )
 from .plan import Cell, Plan, Rect, Side, overlaps
 from .primitives import Mesh
@@ -284,52 +277,6 @@ class Placer:
         self.taken.append((*wall_rect(side, along, piece.w, deep), z, z + piece.h))
         return placed
 
-    def scatter(self, placed: Placed, table: str, amount: float = 1.0) -> None:
-        """Lay small things on every surface of a piece."""
-        for surface in placed.piece.surfaces:
-            kind = "floor" if surface.z < 0.01 and placed.z < 0.01 else table
-            self._scatter_on(placed, surface, clutter.ON_TOP[kind], amount)
-
-    def _scatter_on(
-        self,
-        placed: Placed,
-        surface: Surface,
-        table: tuple[tuple[clutter.Maker, float], ...],
-        amount: float,
-    ) -> None:
-        rng = self.rng
-        area = max(surface.w, 0.01) * max(surface.d, 0.01)
-        count = int(rng.poisson(min(20.0, amount * surface.mess * (1.0 + 9.0 * area))))
-        taken: list[Rect] = []
-        air = min(surface.free, self.plan.height - 0.03 - placed.z - surface.z)
-        for _ in range(count):
-            for scale in (between(rng, 0.7, 1.25), 0.5):  # a smaller thing may still fit
-                piece = clutter.choose(rng, table)(rng, scale)
-                turned = between(rng, -0.5, 0.5) + (np.pi / 2 if piece.w > surface.w else 0.0)
-                reach = footprint(piece, 0.0, 0.0, turned, -0.1 * min(piece.w, piece.d))[2:]
-                if piece.h <= air and _fits(reach, surface):
-                    break
-            else:
-                continue
-            x = surface.x + between(rng, -1, 1) * max(surface.w / 2 - reach[0], 0.0)
-            y = surface.y + between(rng, -1, 1) * max(surface.d / 2 - reach[1], 0.0)
-            rect = footprint(piece, x, y, turned, -0.1 * min(piece.w, piece.d))
-            if any(overlaps(rect, other) for other in taken):
-                continue
-            taken.append(rect)
-            wx, wy = placed.at(x, y)
-            merged = placed.instance > 0 and placed.piece.label != IGNORED
-            merged = merged and piece.label == IGNORED and piece.h < 0.35 and chance(rng, 0.25)
-            self.put(
-                piece,
-                wx,
-                wy,
-                placed.z + surface.z,
-                placed.yaw + turned,
-                solid=False,
-                host=placed if merged else None,
-            )
-
     def filled(self, cell: Cell) -> float:
         """Share of the cell's floor that solid furniture covers."""
         covered = 0.0
@@ -343,37 +290,6 @@ class Placer:
                 ):
                     covered += (x1 - x0) * (y1 - y0) if y1 <= cell.rect[3] + 0.1 else 0.0
         return covered / max(cell.area, 0.1)
-
-    def litter(self, cell: Cell, count: int) -> None:
-        """Put things on the floor, mostly at walls and beside furniture."""
-        rng = self.rng
-        for _ in range(count):
-            piece = clutter.choose(rng, clutter.FLOOR)(rng)
-            if chance(rng, 0.7):
-                self.against(cell, piece, tries=8, gap=(0.0, 0.25), turn=0.4)
-            else:
-                self.inside(cell, piece, tries=6, margin=0.02, anywhere=True)
-
-    def clutter_all(self, amount: float) -> None:
-        """Scatter small things over everything placed so far, suited to each piece."""
-        for placed in list(self.placed):
-            piece = placed.piece
-            labels = {part.label for part in piece.parts}
-            table = "any"
-            if piece.label == DESK:
-                table = "desk"
-            elif piece.label == TABLE:
-                table = "table"
-            elif COUNTER in labels or "kitchen" in piece.name:
-                table = "kitchen"
-            elif piece.label in (BED, SOFA, CHAIR):
-                table = "soft"
-            self.scatter(placed, table, amount)
-
-
-def _fits(reach: tuple[float, float], surface: Surface) -> bool:
-    """Whether half a footprint (x, y) fits a surface, or hangs over it a little."""
-    return 2 * reach[0] <= 1.1 * surface.w + 0.02 and 2 * reach[1] <= 1.1 * surface.d + 0.02
 
 
 def wall_rect(side: Side, along: float, w: float, deep: float) -> Rect:

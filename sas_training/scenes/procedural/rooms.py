@@ -14,6 +14,7 @@ from .model import DESK, FLOOR, IGNORED, TABLE, Room
 from .placing import Placer
 from .plan import Cell, draw_plan
 from .primitives import box
+from .scattering import clutter_all, litter
 
 
 @dataclass(frozen=True)
@@ -256,9 +257,9 @@ def make_room(rng: np.random.Generator, kind: str | None = None) -> Room:
         _line_walls(placer, cell)
         _fill(placer, cell, between(rng, 0.45, 0.85))
         _hang_pictures(placer, cell)
-    placer.clutter_all(between(rng, 2.5, 9.0))
+    clutter_all(placer, between(rng, 2.5, 9.0))
     for cell in plan.cells:
-        placer.litter(cell, int(rng.poisson(between(rng, 1.2, 5.0) * cell.area)))
+        litter(placer, cell, int(rng.poisson(between(rng, 1.2, 5.0) * cell.area)))
         if chance(rng, 0.35):
             _lay_rug(placer, cell)
     shell.build_shell(placer)
