@@ -41,7 +41,7 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_training.capability.certainty import CERTAINTIES, cautious
-from sas_training.capability.table import CapabilityTable
+from sas_training.capability.table import MEASURES, CapabilityTable
 from sas_training.fusion.features import PointFeatures
 
 RULES = ("capability", "released", "addition", "linear")
@@ -79,13 +79,21 @@ class FusionSettings:
             raise SasError(f"{self.rule!r} is no fusion rule; known are {', '.join(RULES)}.")
         if not 0 < self.tau < float("inf"):
             raise SasError(f"The temperature of the fusion must be above 0, not {self.tau:g}.")
+        if self.measure not in MEASURES:
+            raise SasError(
+                f"{self.measure!r} is no measure of a capability table; known are "
+                f"{', '.join(MEASURES)}."
+            )
         if self.certainty not in CERTAINTIES:
             raise SasError(
                 f"{self.certainty!r} is no reading of capabilities; known are "
                 f"{', '.join(CERTAINTIES)}."
             )
         if self.certainty != "mean" and self.measure != "macro":
-            raise SasError("The intervals of a capability table are those of its macro scores.")
+            raise SasError(
+                "The intervals of a capability table are those of its macro scores; with the "
+                f"measure {self.measure!r}, certainty must be mean."
+            )
         if self.chunk < 1:
             raise SasError("A chunk needs at least one point.")
 

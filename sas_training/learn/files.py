@@ -62,7 +62,11 @@ class LearnFiles:
 
     @staticmethod
     def plan(run: Path, recording: Recording, settings: LearnSettings) -> LearnFiles:
-        """Look at recording, weights and recipe once; raises SasError for an unknown recipe."""
+        """Look at recording, weights and recipe once.
+
+        Raises:
+            SasError: an unknown recipe, or a fusion with a word that is not the recipe's.
+        """
         recipe = load_recipe(settings.recipe, settings.changes)
         path, scan = recording.path.resolve(), recording.reading.scan
         seen = [_state(path, run.resolve()), _state(scan, run.resolve()) if scan else []]
@@ -73,6 +77,8 @@ class LearnFiles:
         table = settings.fusion.table
         table_key = weights_hash([Path(table)]) if table else ""
         words = words_of(recipe.vocabulary.labels, recipe.vocabulary.prompt)
+        if len(settings.teachers) > 1:
+            settings.fusion.check_words(words.names)
         words_key = key_of(words.names, words.texts)
         return LearnFiles(
             run, recording, settings, recipe, cloud, tuple(said), table_key, words_key

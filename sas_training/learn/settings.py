@@ -17,8 +17,10 @@ captioner_program = ["/opt/tap/bin/python", "tap_plugin.py"]
 settings = { batch = "4" }                  # the teacher's own
 
 [fusion]                                    # of two teachers and more
-rule = "capability"
+rule = "released"
 table = "capability.json"
+measure = "micro"                           # the pooled scores of the table
+other = "otherfurniture"                    # the word that this rule treats apart
 
 [superpoints]
 min_size = 20
@@ -26,7 +28,7 @@ min_size = 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,18 @@ from sas_ros.errors import SasError
 from sas_training.alignment.captioners import CAPTIONERS
 from sas_training.alignment.sentences import MODES
 from sas_training.capability.certainty import CERTAINTIES
+from sas_training.capability.table import MEASURES
 from sas_training.distill.tables import read_toml, settings_from
-from sas_training.fusion.capability_fusion import RULES
+from sas_training.fusion.capability_fusion import RULES, FusionSettings
 from sas_training.superpoints.surfaces import SuperpointSettings
 from sas_training.teachers.registry import TeacherOptions
 
 PRECOMPUTED = "precomputed"
 """The teacher that has looked already: its features of points are there."""
+NORMALISE = {"rule": None, "always": True, "never": False}
+"""Whether features are scaled to unit length before they are fused: None leaves it to the rule."""
+OTHER = FusionSettings().other
+"""The word that is treated apart unless another is named; a vocabulary need not have it."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,19 @@ class FusionChoice:
         table: a capability table, "" for none.
         tau: temperature of the softmax over teachers.
         certainty: how the table is read, one of `CERTAINTIES`.
+        measure: which scores of the table, `macro` or `micro`.
+        other: the word that rule "released" leaves to the first teacher and a table need not have;
+            "" for none.
+        normalise: one of `NORMALISE`.
     """
 
     rule: str = "addition"
     table: str = ""
     tau: float = 0.05
     certainty: str = "mean"
+    measure: str = "macro"
+    other: str = OTHER
+    normalise: str = "rule"
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -123,6 +137,31 @@ class FusionChoice:
             raise SasError(f'The rule {self.rule!r} needs a table: `table = "capability.json"`.')
         if self.certainty not in CERTAINTIES:
             raise SasError(f"certainty is {' or '.join(CERTAINTIES)}, not {self.certainty!r}.")
+        if self.measure not in MEASURES:
+            raise SasError(f"measure is {' or '.join(MEASURES)}, not {self.measure!r}.")
+        if self.normalise not in NORMALISE:
+            raise SasError(f"normalise is {' or '.join(NORMALISE)}, not {self.normalise!r}.")
+        _ = self.settings  # which refuses values that do not go together
+
+    @property
+    def settings(self) -> FusionSettings:
+        """As the fusion takes them."""
+        return FusionSettings(
+            rule=self.rule,
+            tau=self.tau,
+            normalise=NORMALISE[self.normalise],
+            other=self.other,
+            measure=self.measure,
+            certainty=self.certainty,
+        )
+
+    def check_words(self, names: Sequence[str]) -> None:
+        """Raise SasError where `other` was chosen and is none of the vocabulary's words."""
+        if self.other not in ("", OTHER, *names):
+            raise SasError(
+                f"other = {self.other!r} of the fusion is none of the recipe's words, which are "
+                f"{', '.join(names)}."
+            )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sas_training.alignment.captioners import CaptionedTeacher, load_captioner
 from sas_training.alignment.spacy_grammar import load_grammar
 from sas_training.capability.table import CapabilityTable
 from sas_training.distill.distilled import embed, words_of
-from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
+from sas_training.fusion.capability_fusion import fuse_teachers
 from sas_training.fusion.features import PointFeatures
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.settings import TeacherChoice
@@ -186,7 +186,7 @@ def fused_of(files: LearnFiles, said: Sequence[PointFeatures]) -> PointFeatures:
         embed(words, text_encoder(files), None),
         words.names,
         CapabilityTable.load(Path(choice.table)) if choice.table else None,
-        FusionSettings(rule=choice.rule, tau=choice.tau, certainty=choice.certainty),
+        choice.settings,
     )
 
 
