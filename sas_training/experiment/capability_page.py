@@ -61,22 +61,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "Fusion of the first two teachers in the held-out rooms, mIoU in per cent:",
         "",
-        "| row | mIoU | interval |",
-        "|---|---|---|",
+        *_rows_and_steps(result),
     ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['name']} | {100 * row['miou_mean']:.1f} | {100 * row['low']:.1f} to "
-            f"{100 * row['high']:.1f} |"
-        )
-    lines += ["", "| from | to | difference | interval | |", "|---|---|---|---|---|"]
-    for step in result["steps"]:
-        verdict = "adds" if step["adds"] else "takes" if step["takes"] else "undecided"
-        lines.append(
-            f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
-            f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} |"
-        )
     lines += _gains(result)
+    for pair, found in result.get("other_pairs", {}).items():
+        lines += ["", f"Fusion of {pair} in their place:", "", *_rows_and_steps(found)]
     heads = [f"{name}, {what}" for name in TEACHERS for what in ("true", "measured")]
     lines += ["", f"`images`: of {LINKS[last]}, left to measure the class with.", ""]
     lines += [f"| class | images | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
@@ -84,6 +73,24 @@ def markdown(result: Mapping[str, Any]) -> str:
         values = [f"{entry[what][name]:.2f}" for name in TEACHERS for what in ("true", last)]
         lines.append(f"| {entry['class']} | {entry['used'][last]} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _rows_and_steps(figures: Mapping[str, Any]) -> list[str]:
+    """The tables of `rows` and `steps`."""
+    lines = ["| row | mIoU | interval |", "|---|---|---|"]
+    for row in figures["rows"]:
+        lines.append(
+            f"| {row['name']} | {100 * row['miou_mean']:.1f} | {100 * row['low']:.1f} to "
+            f"{100 * row['high']:.1f} |"
+        )
+    lines += ["", "| from | to | difference | interval | |", "|---|---|---|---|---|"]
+    for step in figures["steps"]:
+        verdict = "adds" if step["adds"] else "takes" if step["takes"] else "undecided"
+        lines.append(
+            f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
+            f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} |"
+        )
+    return lines
 
 
 def _teachers(link: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:

@@ -27,7 +27,7 @@ from sas_training.experiment.capability_chart import draw_agreement
 from sas_training.experiment.capability_files import LINKS, VOCABULARY, WHOLE, CapabilityRun
 from sas_training.experiment.capability_gain import gain_by_class, gain_shares
 from sas_training.experiment.capability_page import last_measured, markdown
-from sas_training.experiment.capability_rows import STEPS, known_table
+from sas_training.experiment.capability_rows import STEPS, known_table, other_pairs, pair_name
 from sas_training.experiment.capability_tables import Measured, Nothing, total
 from sas_training.experiment.capability_truth import classes_shown
 from sas_training.experiment.figures import RowCounts, all_figures
@@ -52,7 +52,7 @@ def result_of(
     group: str,
     truth: CapabilityTable,
     tables: Mapping[str, Measured],
-    rows: Mapping[str, RowCounts],
+    rows: Mapping[tuple[str, ...], Mapping[str, RowCounts]],
 ) -> dict[str, Any]:
     """The content of capability.json.
 
@@ -65,7 +65,7 @@ def result_of(
         group: of the ablation's seeds.
         truth: IoU in held-out rooms.
         tables: of every one of `LINKS`.
-        rows: confusions of the fusions.
+        rows: confusions of the fusions, by pair; those of `PAIR` must be there.
     """
     measure = about.ablation.settings.capability.measure
     known = {name: one for name, one in tables.items() if isinstance(one, CapabilityTable)}
@@ -83,7 +83,7 @@ def result_of(
         for first, second in LINK_STEPS
         if names and first in found and second in found
     ]
-    fusions = all_figures(rows, seed, STEPS)
+    fusions = all_figures(rows[PAIR], seed, STEPS)
     whole, priors = links[WHOLE], read_report(about.priors)
     seeds = about.ablation.seeds
     return {
@@ -99,7 +99,7 @@ def result_of(
         "n": whole["n"],
         **{name: whole[name] for name in HEADLINES},
         "reason": whole["reason"],
-        "fused_pair": whole["pairs"].get(" - ".join(PAIR)),
+        "fused_pair": whole["pairs"].get(pair_name(PAIR)),
         "per_class": _per_class(names, truth, known, measure, words),
         "left_out": {
             "not_shown": [one for one in VOCABULARY if one not in shown],
@@ -108,8 +108,9 @@ def result_of(
         "links": links,
         "link_steps": steps,
         **fusions,
-        "gain_shares": gain_shares(rows, seed),
+        "gain_shares": gain_shares(rows[PAIR], seed),
         "gain_by_class": gain_by_class(fusions["rows"]),
+        "other_pairs": other_pairs(rows, seed),
         "settings": about.settings.to_dict(),
         "priors": {name: priors[name] for name in _OF_PRIORS if name in priors},
     }

@@ -40,7 +40,7 @@ from sas_training.experiment.capability_result import (
     result_of,
     write_result,
 )
-from sas_training.experiment.capability_rows import ROWS, known_table
+from sas_training.experiment.capability_rows import CHANCE, ROWS, known_table
 from sas_training.experiment.capability_settings import load_capability_settings
 from sas_training.experiment.capability_stages import everything
 from sas_training.experiment.capability_tables import Nothing, completed, load_measured
@@ -281,7 +281,7 @@ def _held_out(tmp_path: Path) -> tuple[CapabilityRun, CapabilityTable]:
 
 
 _COUNTS = np.ones((1, 2, 20, 20), dtype=np.int64)
-_ROWS = {name: RowCounts(_COUNTS, _COUNTS) for name in ROWS}
+_ROWS = {PAIR: {name: RowCounts(_COUNTS, _COUNTS) for name in ROWS}}
 
 
 def _plain(result: dict[str, Any]) -> Any:
@@ -438,7 +438,7 @@ teachers_once = true
 [rooms]
 teaching = 1
 students = 1
-held_out = 2
+held_out = 4
 frames = 2
 points = 1500
 [student.vocabulary]
@@ -455,8 +455,9 @@ def _ablation(folder: Path) -> Files:
     files = Files(folder, of, of.development)
     from sas_training.scenes.procedural.dataset import write_dataset
 
-    write_dataset(files.world("held_out"), 2, files.world_seed("held_out"), 1, 2)
-    for index in range(2):
+    rooms = files.rooms("held_out")  # enough of them that beds and chairs are seen
+    write_dataset(files.world("held_out"), rooms, files.world_seed("held_out"), 1, 2)
+    for index in range(rooms):
         pipeline._cloud(files, "held_out", index)
     pipeline._words(files)
     torch.manual_seed(1)
@@ -530,11 +531,15 @@ def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     assert [one["class"] for one in result["per_class"]] == ["bed", "chair"]
     assert list(result["links"]) == list(LINKS)
     assert [row["name"] for row in result["rows"]] == list(ROWS)
+    assert list(result["other_pairs"]) == ["surfaces - distant", "objects - distant"]
+    for pair in result["other_pairs"].values():
+        assert [row["name"] for row in pair["rows"]] == [row for row in ROWS if row != CHANCE]
     assert (out / "capability.png").stat().st_size > 1000
     page = (out / "capability.md").read_text()
     assert "| generated images, attention, SAM | 2 of 2 |" in page
     assert "| 2d/diffusion |" in page
     assert "| 2d/known-words |" in page
+    assert "Fusion of surfaces - distant in their place:" in page
 
     files.teacher("objects", 1).unlink()
     with pytest.raises(SasError, match="sas experiment ablation"):
