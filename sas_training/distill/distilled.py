@@ -18,6 +18,7 @@ from sas_ros.student.published import CALIBRATION, PROMPT
 from sas_training.distill.feature_scenes import FeatureScenes
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.words import class_text
+from sas_training.one_thread import one_thread
 from sas_training.vocabularies import WORD_SETS, Words, pick_rows, read_embeddings, read_words
 
 SUPERVISION = "distilled from 2D teachers; no 3D labels"
@@ -43,7 +44,8 @@ def embed(
     if embeddings is not None:
         return pick_rows(words, *read_embeddings(embeddings))
     assert encoder is not None
-    return words.embedded(encoder)
+    with one_thread():
+        return words.embedded(encoder)
 
 
 def distilled_bundle(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sas_ros.language.encoder import TextEncoder
 from sas_ros.language.prompts import apply_prompt
 from sas_training.evaluation.labels import LabelSet
+from sas_training.one_thread import one_thread
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "wall": ("room wall", "partition wall"),
@@ -116,11 +117,12 @@ class WordBank:
 
     def __init__(self, labels: LabelSet, encoder: TextEncoder, prompt: str) -> None:
         self._words: list[npt.NDArray[np.float32]] = []
-        for name in labels.names:
-            texts = (class_text(name), *SYNONYMS.get(name, ()))
-            self._words.append(encoder.encode([apply_prompt(prompt, text) for text in texts]))
+        with one_thread():
+            for name in labels.names:
+                texts = (class_text(name), *SYNONYMS.get(name, ()))
+                self._words.append(encoder.encode([apply_prompt(prompt, text) for text in texts]))
+            self.kinds = encoder.encode([apply_prompt(prompt, name) for name in KINDS])
         self.names = np.stack([words[0] for words in self._words])
-        self.kinds = encoder.encode([apply_prompt(prompt, name) for name in KINDS])
         self._kinds_of_class = [
             [KINDS.index(kind) for kind in FINER.get(name, ())] for name in labels.names
         ]

@@ -15,6 +15,8 @@ from encoders import HashEncoder
 from students import untrained_student
 
 from sas_ros.errors import SasError
+from sas_ros.language.available import MINILM, encoder_available
+from sas_ros.language.encoder import load_encoder
 from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.inputs import INPUTS
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
@@ -112,6 +114,23 @@ def test_distortions_keep_the_order_and_the_size_of_things() -> None:
     assert 0 < len(kept) < len(points) and (np.diff(kept) > 0).all()
     inside = crop_around(points, np.array([2.0, 2.0, 0]), 2.0)
     assert (np.abs(points[inside, :2] - 2.0) < 1.0).all()
+
+
+def test_words_do_not_depend_on_the_number_of_threads() -> None:
+    """Else a run would take itself for another one when it goes on with more threads."""
+    why_not = encoder_available(MINILM)
+    if why_not is not None:
+        pytest.skip(why_not)
+    before, prints = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            words = WordBank(SCANNET20, load_encoder(MINILM), "{}")  # a new one: texts are cached
+            prints.append(words.fingerprint())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert prints[0] == prints[1] == prints[2]
 
 
 def test_a_cut_off_run_goes_on_to_the_same_weights(rooms: Path, tmp_path: Path) -> None:
