@@ -29,10 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument(
-        "--class-weight-power",
-        type=_power,
-        default=0.5,
-        help="classes weigh their frequency to the minus this, 0 to 1",
+        "--patches",
+        type=whole_number(0),
+        default=4,
+        help="at most so many boxes of space in a scan get another colour",
     )
     parser.add_argument("--voxel-size", type=float, default=0.08, help="metres")
     parser.add_argument("--no-colours", action="store_true", help="a student of geometry alone")
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_ros.student.inputs import INPUTS
     from sas_ros.student.locate import find_student
     from sas_ros.student.minkunet import MinkUNetConfig, count_parameters
+    from sas_training.distill.augment import AugmentConfig
     from sas_training.distill.dataset import LabelledScans, SampleConfig
     from sas_training.distill.export import Recipe, export_student
     from sas_training.distill.trainer import TINY_PLANES, TrainConfig, Trainer
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         voxel_size=arguments.voxel_size,
         inputs=("one", "height") if arguments.no_colours else INPUTS,
         scans_per_step=arguments.scans_per_step,
+        augment=AugmentConfig(patches=arguments.patches),
     )
     scans = LabelledScans(
         arguments.data, labels, samples, steps=arguments.steps, seed=arguments.seed
@@ -90,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     config = TrainConfig(
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,
-        class_weight_power=arguments.class_weight_power,
         seed=arguments.seed,
         device=arguments.device,
         workers=arguments.workers,
@@ -142,17 +143,6 @@ def run(arguments: argparse.Namespace) -> int:
     for key, value in metrics.items():
         print(f"  {key}: {value}")
     return 0
-
-
-def _power(text: str) -> float:
-    """A number from 0 to 1; raises argparse.ArgumentTypeError for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return value
 
 
 _NO_TEACHERS, _NO_SCANS, _OURS = "no distillation from 2D teachers", "no real scans", "Apache-2.0"

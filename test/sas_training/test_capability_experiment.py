@@ -567,6 +567,15 @@ def test_the_published_result_can_be_read_and_its_page_and_chart_belong_to_it() 
     for row in result["rows"]:
         if row["name"] != "2d/true-pictures":
             assert f"{100 * row['miou_mean']:.1f} %" in said
+    columns = [result, *result["other_pairs"].values()]
+    for name, what in (("2d/addition", "addition"), ("2d/true-rooms", "true IoU of these rooms")):
+        cells = [
+            f"{100 * row['miou_mean']:.1f}"
+            for figures in columns
+            for row in figures["rows"]
+            if row["name"] == name
+        ]
+        assert f"| {what} | {' | '.join(cells)} |" in said
     for share in result["gain_shares"].values():
         ends = " to ".join(f"{100 * share[end]:.0f}" for end in ("low", "high"))
         assert f"{100 * share['value']:.0f} % ({ends})" in said
