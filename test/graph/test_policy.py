@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Domain
+from harness import START_SECONDS, Domain
 from inprocess import Running
 from rclpy.context import Context
 from rclpy.node import Node
@@ -53,7 +55,8 @@ def full(name: str, node: str) -> str:
 
 
 def live(node: Node) -> Names:
-    """What a node of this process has on the graph."""
+    """What a node of this process has on the graph, as soon as all that it has made is there: the
+    middleware hears of it in a thread of its own."""
     of = (node.get_name(), node.get_namespace())
     asked = (
         node.get_publisher_names_and_types_by_node,
@@ -61,15 +64,37 @@ def live(node: Node) -> Names:
         node.get_service_names_and_types_by_node,
         node.get_client_names_and_types_by_node,
     )
-    return {kind: {name for name, _ in ask(*of)} for kind, ask in zip(KINDS, asked, strict=True)}
+    made = (
+        {one.topic_name for one in node.publishers},
+        {one.topic_name for one in node.subscriptions},
+        {one.service_name for one in node.services},
+        {one.service_name for one in node.clients},
+    )
+    deadline, pause = time.monotonic() + START_SECONDS, threading.Event()
+    while True:
+        found = [{name for name, _ in ask(*of)} for ask in asked]
+        if all(own <= names for own, names in zip(made, found, strict=True)):
+            return dict(zip(KINDS, found, strict=True))
+        assert time.monotonic() < deadline, (made, found)
+        pause.wait(0.02)
+
+
+@pytest.fixture(scope="module")
+def domains(graph_env: dict[str, str]) -> Iterator[list[Domain]]:
+    """Domains that are given back when all tests have run, so that no two tests have the same."""
+    taken: list[Domain] = []
+    yield taken
+    for one in taken:
+        one.release()
 
 
 @pytest.fixture
-def own_domain(graph_env: dict[str, str]) -> Iterator[int]:
-    """In that of the other tests there is a node of the same name, whose answers would be lost."""
-    own = Domain()
-    yield own.number
-    own.release()
+def own_domain(domains: list[Domain]) -> int:
+    """Another than that of the other tests, where there is a node of the same name: its answers
+    would be lost, and of two nodes of one name the graph tells only what one of them has. A node
+    that has ended stays on the graph until its context is collected."""
+    domains.append(Domain())
+    return domains[-1].number
 
 
 @pytest.fixture
