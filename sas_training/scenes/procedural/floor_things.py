@@ -195,5 +195,5 @@ def leaning(rng: Rng, s: float = 1.0) -> Piece:
     sheet = cylinder(thick, h) if chance(rng, 0.15) else box(w, thick, h)
     # It stands on its lower front edge and leans backwards, to -y.
     sheet = sheet.tilted(angle)
-    low, high_y = sheet.vertices[:, 1].min(), sheet.vertices[:, 1].max()
-    return piece.add(sheet.moved(0, -float(low + high_y) / 2, -float(sheet.vertices[:, 2].min())))
+    back, front = sheet.vertices[:, 1].min(), sheet.vertices[:, 1].max()
+    return piece.add(sheet.moved(0, -float(back + front) / 2, -float(sheet.vertices[:, 2].min())))
