@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
+from itertools import count
 from typing import Any
 
 from rclpy.node import Node
@@ -21,6 +23,12 @@ from sas_ros.nodes.diagnostics import InputState
 POINTS = "points"
 RELIABLE, BEST_EFFORT = "reliable", "best_effort"
 _TYPE = "sensor_msgs/msg/PointCloud2"
+
+FIRST_PATIENCE = 5.0
+"""Seconds without a cloud, though somebody offers them, until a second subscription tries."""
+
+LONGEST_PATIENCE = 60.0
+"""The patience doubles with every attempt that did not help, up to this."""
 
 
 def choose_reliability(preference: str, offered: Collection[str]) -> str:
@@ -40,13 +48,18 @@ def choose_reliability(preference: str, offered: Collection[str]) -> str:
 
 
 class PointsInput:
-    """Subscribes while active and creates the subscription anew when publishers change.
+    """Subscribes while active, anew when publishers change, and twice when they are not heard.
+
+    A subscription can stay deaf to a publisher that others hear, and another one hears it. From
+    here that looks like a publisher that sends nothing. So the old subscription stays beside the
+    new one, and nothing is lost or comes twice: the one that a cloud reaches first is kept.
 
     Args:
         node: owner of the subscription.
         arrived: called with every message.
         preference: gives the parameter points_reliability.
         changed: called when publishers may want another reliability; calls `follow_publishers`.
+        clock: seconds, never going back.
     """
 
     def __init__(
@@ -55,35 +68,44 @@ class PointsInput:
         arrived: Callable[[PointCloud2], None],
         preference: Callable[[], str],
         changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
+        self._clock = clock
         self._arrived = arrived
         self._preference = preference
-        self._subscription: Any = None
+        self._subscriptions: dict[int, Any] = {}  # by number, the older first; two on trial
+        self._outdone: dict[int, Any] = {}  # to be destroyed
+        self._numbers = count()
         self._reliability = RELIABLE
         self._incompatible = 0
         self._lost = 0
         self._last = 0.0
+        self._second_tries = 0
+        self._offered_since: float | None = None
+        self._patience = FIRST_PATIENCE
         # Subscriptions must not be replaced inside their own event callback.
         self._recheck = node.create_guard_condition(changed)
         self.topic = node.resolve_topic_name(POINTS)
 
     def start(self) -> None:
         """Subscribe."""
-        self._last = time.monotonic()
+        self._last = self._clock()
         publishers, _ = self._publishers()
         self._reliability = choose_reliability(self._preference(), publishers)
         self._subscribe()
 
     def stop(self) -> None:
         """Unsubscribe."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        self._outdone |= self._subscriptions
+        self._subscriptions = {}
+        self._destroy_outdone()
+        self._offered_since, self._patience = None, FIRST_PATIENCE
 
     def follow_publishers(self) -> None:
-        """Subscribe anew when the publishers ask for another reliability."""
-        if self._subscription is None:
+        """Subscribe anew when the publishers ask for another reliability, or are not heard."""
+        self._destroy_outdone()
+        if not self._subscriptions:
             return
         publishers, _ = self._publishers()
         reliability = choose_reliability(self._preference(), publishers)
@@ -95,11 +117,41 @@ class PointsInput:
             self._reliability = reliability
             self.stop()
             self._subscribe()
+        elif self._is_unheard(publishers):
+            self._try_another()
+
+    def _is_unheard(self, publishers: Collection[str]) -> bool:
+        """Has nothing come for as long as the patience lasts, though some publisher matches?"""
+        now = self._clock()
+        if not any(offer == RELIABLE or self._reliability != RELIABLE for offer in publishers):
+            self._offered_since = None
+        elif self._offered_since is None:
+            self._offered_since = now
+        return self._offered_since is not None and now - self._offered_since > self._patience
+
+    def _try_another(self) -> None:
+        if self._patience == FIRST_PATIENCE:
+            self._node.get_logger().info(
+                f"No cloud on {self.topic} for {self._patience:.0f} s although somebody offers "
+                "them: trying a second subscription."
+            )
+        for number in list(self._subscriptions)[1:]:
+            self._outdone[number] = self._subscriptions.pop(number)
+        self._destroy_outdone()
+        self._subscribe()
+        self._second_tries += 1
+        self._offered_since = self._clock()
+        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+
+    def _destroy_outdone(self) -> None:
+        for subscription in self._outdone.values():
+            self._node.destroy_subscription(subscription)
+        self._outdone = {}
 
     def state(self) -> InputState:
         """What diagnostics need to know."""
         publishers, others = self._publishers()
-        active = self._subscription is not None
+        active = bool(self._subscriptions)
         return InputState(
             topic=self.topic,
             reliability=self._reliability,
@@ -107,7 +159,8 @@ class PointsInput:
             wrong_types=tuple(sorted(others)),
             incompatible=self._incompatible,
             lost=self._lost,
-            silent_for=time.monotonic() - self._last if active else None,
+            silent_for=self._clock() - self._last if active else None,
+            second_tries=self._second_tries,
         )
 
     def _subscribe(self) -> None:
@@ -122,18 +175,27 @@ class PointsInput:
             reliability=policy,
             durability=DurabilityPolicy.VOLATILE,
         )
-        self._subscription = self._node.create_subscription(
+        number = next(self._numbers)
+        self._subscriptions[number] = self._node.create_subscription(
             PointCloud2,
             POINTS,
-            self._receive,
+            partial(self._receive, number),
             profile,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible, message_lost=self._on_lost
             ),
         )
 
-    def _receive(self, message: PointCloud2) -> None:
-        self._last = time.monotonic()
+    def _receive(self, number: int, message: PointCloud2) -> None:
+        if self._subscriptions and number not in self._subscriptions:
+            return  # the other one had this cloud
+        self._last = self._clock()
+        self._offered_since, self._patience = None, FIRST_PATIENCE
+        if len(self._subscriptions) > 1:
+            kept = self._subscriptions.pop(number)
+            self._outdone |= self._subscriptions
+            self._subscriptions = {number: kept}
+            self._recheck.trigger()
         self._arrived(message)
 
     def _on_incompatible(self, event: Any) -> None:
