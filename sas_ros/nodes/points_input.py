@@ -59,7 +59,6 @@ class PointsInput:
         arrived: called with every message.
         preference: gives the parameter points_reliability.
         changed: called when publishers may want another reliability; calls `follow_publishers`.
-        clock: seconds, never going back.
     """
 
     def __init__(
@@ -68,10 +67,8 @@ class PointsInput:
         arrived: Callable[[PointCloud2], None],
         preference: Callable[[], str],
         changed: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
-        self._clock = clock
         self._arrived = arrived
         self._preference = preference
         self._subscriptions: dict[int, Any] = {}  # by number, the older first; two on trial
@@ -90,7 +87,7 @@ class PointsInput:
 
     def start(self) -> None:
         """Subscribe."""
-        self._last = self._clock()
+        self._last = time.monotonic()
         publishers, _ = self._publishers()
         self._reliability = choose_reliability(self._preference(), publishers)
         self._subscribe()
@@ -122,7 +119,7 @@ class PointsInput:
 
     def _is_unheard(self, publishers: Collection[str]) -> bool:
         """Has nothing come for as long as the patience lasts, though some publisher matches?"""
-        now = self._clock()
+        now = time.monotonic()
         if not any(offer == RELIABLE or self._reliability != RELIABLE for offer in publishers):
             self._offered_since = None
         elif self._offered_since is None:
@@ -140,7 +137,7 @@ class PointsInput:
         self._destroy_outdone()
         self._subscribe()
         self._second_tries += 1
-        self._offered_since = self._clock()
+        self._offered_since = time.monotonic()
         self._patience = min(2 * self._patience, LONGEST_PATIENCE)
 
     def _destroy_outdone(self) -> None:
@@ -159,7 +156,7 @@ class PointsInput:
             wrong_types=tuple(sorted(others)),
             incompatible=self._incompatible,
             lost=self._lost,
-            silent_for=self._clock() - self._last if active else None,
+            silent_for=time.monotonic() - self._last if active else None,
             second_tries=self._second_tries,
         )
 
@@ -189,7 +186,7 @@ class PointsInput:
     def _receive(self, number: int, message: PointCloud2) -> None:
         if self._subscriptions and number not in self._subscriptions:
             return  # the other one had this cloud
-        self._last = self._clock()
+        self._last = time.monotonic()
         self._offered_since, self._patience = None, FIRST_PATIENCE
         if len(self._subscriptions) > 1:
             kept = self._subscriptions.pop(number)

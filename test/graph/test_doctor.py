@@ -93,7 +93,7 @@ Doctor = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def doctor(graph_env: dict[str, str], domain: int, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+def doctor(active: Running, domain: int, monkeypatch: pytest.MonkeyPatch) -> Doctor:
     """Looks until all `wanted` codes and none of `gone` are found; what it said, by code."""
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
 
@@ -109,7 +109,9 @@ def doctor(graph_env: dict[str, str], domain: int, monkeypatch: pytest.MonkeyPat
             found = {f.code: f"{f.sentence} {f.remedy}" for f in diagnose(Facts(around, graph))}
             if set(wanted) <= found.keys() and not set(gone) & found.keys():
                 return found
-            assert time.monotonic() < end, f"waited in vain for {wanted}: {found} {graph}"
+            assert time.monotonic() < end, (
+                f"waited in vain for {wanted}: {found} {graph} {active.node._input.state()}"
+            )
 
     return look
 
