@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scale",
         default="small",
         metavar="SCALE",
-        help="tiny (a test of the machinery), small (two cores, 80 minutes), full (a GPU), or a .toml "
-        "file (small)",
+        help="tiny (a test of the machinery), small (two cores, 80 minutes), full (a GPU), or a "
+        ".toml file (small)",
     )
     ablation.add_argument(
         "--seeds",
