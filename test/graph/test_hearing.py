@@ -63,7 +63,7 @@ def test_a_deaf_subscription_is_replaced(running: Running, near: Probe) -> None:
         return received(running) >= 5
 
     near.until(heard, what="clouds on a second subscription")
-    assert input_of(running).state().second_tries == 1
+    assert input_of(running).state().second_tries >= 1
 
 
 def test_nothing_is_lost_or_comes_twice_after_a_silence(running: Running, near: Probe) -> None:
