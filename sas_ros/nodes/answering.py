@@ -50,6 +50,15 @@ def create_answering_service(
     return service
 
 
+def answer_patiently(node: Node, log: Log) -> None:
+    """Make all services that a node has by now send like those of `create_answering_service`: its
+    lifecycle's and its parameters' too, whose clients wait for ever as well."""
+    for service in node.services:
+        if not isinstance(service.send_response, PatientSender):
+            name = service.srv_name
+            service.send_response = PatientSender(node, service.send_response, name, log)
+
+
 class PatientSender:
     """Stands in for a service's `send_response`."""
 

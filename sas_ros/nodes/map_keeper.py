@@ -183,8 +183,16 @@ class MapKeeper:
         self._note("")
         return count
 
-    def save(self) -> str:
+    @property
+    def can_save(self) -> bool:
+        """Whether there is a map of the node's own, and a file for it."""
+        return self._building and self._path is not None
+
+    def save(self, prefix: str = "") -> str:
         """Write the map as it is now to `map_file`; may take seconds. Returns a sentence.
+
+        Args:
+            prefix: of the file's name, to write beside `map_file`.
 
         Raises:
             SasError: no file is named, or it cannot be written.
@@ -198,11 +206,12 @@ class MapKeeper:
         # An old bag may have been played into a map that was seen since.
         newest = int(state.columns.last_seen.max(initial=0))
         state = replace(state, stamp_ns=max(state.stamp_ns, newest))
+        path = self._path.with_name(prefix + self._path.name)
         try:
-            save_map(state, self._path)
+            save_map(state, path)
         except OSError as error:
-            raise SasError(f"The map could not be written to {self._path}: {error}.") from error
-        return f"{len(state)} voxels of {state.clouds} clouds were written to {self._path}."
+            raise SasError(f"The map could not be written to {path}: {error}.") from error
+        return f"{len(state)} voxels of {state.clouds} clouds were written to {path}."
 
     def report(self) -> MapReport:
         """What diagnostics tell; does not wait while a cloud is taken in."""

@@ -18,7 +18,7 @@ from sensor_msgs.msg import PointCloud2
 from sas_ros.huge_pages import use_huge_pages
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.nodes import messages, parameters
-from sas_ros.nodes.answering import create_answering_service
+from sas_ros.nodes.answering import answer_patiently, create_answering_service
 from sas_ros.nodes.frames import Arrival, FrameProcessor
 from sas_ros.nodes.lifecycle import ManagedNode
 from sas_ros.nodes.log import ThrottledLog, describe
@@ -92,6 +92,7 @@ class PerceptionNode(ManagedNode):
             self, SetVocabulary, "set_vocabulary", self._desk.set_vocabulary, self._log
         )
         MapServices(self, self._shared, lambda: self._desk.map)
+        answer_patiently(self, self._log)
         # Steady clocks: simulated time may stand still, and diagnostics have to say so.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=steady)
@@ -290,6 +291,15 @@ class PerceptionNode(ManagedNode):
         self.tear_down()
         return self._retired is None or not self._retired.alive
 
+    def rescue(self) -> str:
+        """Save a map that is being built beside its file; a sentence, empty without such a map.
+
+        Raises:
+            SasError: it cannot be written.
+        """
+        keeper = self._desk.map
+        return keeper.save("rescued-") if keeper is not None and keeper.can_save else ""
+
 
 def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:
     """Run the node until SIGINT; returns the process's exit code.
@@ -305,6 +315,7 @@ def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:
         args=args,
         start=lambda node: not node.autostart or node.start(),
         stop=lambda node: node.close(),
+        rescue=lambda node: node.rescue(),
     )
 
 

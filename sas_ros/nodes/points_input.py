@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from functools import partial
-from itertools import count
 from typing import Any
 
 from rclpy.node import Node
@@ -23,12 +21,6 @@ from sas_ros.nodes.diagnostics import InputState
 POINTS = "points"
 RELIABLE, BEST_EFFORT = "reliable", "best_effort"
 _TYPE = "sensor_msgs/msg/PointCloud2"
-
-FIRST_PATIENCE = 5.0
-"""Seconds without a cloud, though somebody offers them, until a second subscription tries."""
-
-LONGEST_PATIENCE = 60.0
-"""The patience doubles with every attempt that did not help, up to this."""
 
 
 def choose_reliability(preference: str, offered: Collection[str]) -> str:
@@ -48,11 +40,7 @@ def choose_reliability(preference: str, offered: Collection[str]) -> str:
 
 
 class PointsInput:
-    """Subscribes while active, anew when publishers change, and twice when they are not heard.
-
-    A subscription can stay deaf to a publisher that others hear, and another one hears it. From
-    here that looks like a publisher that sends nothing. So the old subscription stays beside the
-    new one, and nothing is lost or comes twice: the one that a cloud reaches first is kept.
+    """Subscribes while active and creates the subscription anew when publishers change.
 
     Args:
         node: owner of the subscription.
@@ -71,16 +59,11 @@ class PointsInput:
         self._node = node
         self._arrived = arrived
         self._preference = preference
-        self._subscriptions: dict[int, Any] = {}  # by number, the older first; two on trial
-        self._outdone: dict[int, Any] = {}  # to be destroyed
-        self._numbers = count()
+        self._subscription: Any = None
         self._reliability = RELIABLE
         self._incompatible = 0
         self._lost = 0
         self._last = 0.0
-        self._second_tries = 0
-        self._offered_since: float | None = None
-        self._patience = FIRST_PATIENCE
         # Subscriptions must not be replaced inside their own event callback.
         self._recheck = node.create_guard_condition(changed)
         self.topic = node.resolve_topic_name(POINTS)
@@ -94,15 +77,13 @@ class PointsInput:
 
     def stop(self) -> None:
         """Unsubscribe."""
-        self._outdone |= self._subscriptions
-        self._subscriptions = {}
-        self._destroy_outdone()
-        self._offered_since, self._patience = None, FIRST_PATIENCE
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
 
     def follow_publishers(self) -> None:
-        """Subscribe anew when the publishers ask for another reliability, or are not heard."""
-        self._destroy_outdone()
-        if not self._subscriptions:
+        """Subscribe anew when the publishers ask for another reliability."""
+        if self._subscription is None:
             return
         publishers, _ = self._publishers()
         reliability = choose_reliability(self._preference(), publishers)
@@ -114,41 +95,11 @@ class PointsInput:
             self._reliability = reliability
             self.stop()
             self._subscribe()
-        elif self._is_unheard(publishers):
-            self._try_another()
-
-    def _is_unheard(self, publishers: Collection[str]) -> bool:
-        """Has nothing come for as long as the patience lasts, though some publisher matches?"""
-        now = time.monotonic()
-        if not any(offer == RELIABLE or self._reliability != RELIABLE for offer in publishers):
-            self._offered_since = None
-        elif self._offered_since is None:
-            self._offered_since = now
-        return self._offered_since is not None and now - self._offered_since > self._patience
-
-    def _try_another(self) -> None:
-        if self._patience == FIRST_PATIENCE:
-            self._node.get_logger().info(
-                f"No cloud on {self.topic} for {self._patience:.0f} s although somebody offers "
-                "them: trying a second subscription."
-            )
-        for number in list(self._subscriptions)[1:]:
-            self._outdone[number] = self._subscriptions.pop(number)
-        self._destroy_outdone()
-        self._subscribe()
-        self._second_tries += 1
-        self._offered_since = time.monotonic()
-        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
-
-    def _destroy_outdone(self) -> None:
-        for subscription in self._outdone.values():
-            self._node.destroy_subscription(subscription)
-        self._outdone = {}
 
     def state(self) -> InputState:
         """What diagnostics need to know."""
         publishers, others = self._publishers()
-        active = bool(self._subscriptions)
+        active = self._subscription is not None
         return InputState(
             topic=self.topic,
             reliability=self._reliability,
@@ -157,7 +108,6 @@ class PointsInput:
             incompatible=self._incompatible,
             lost=self._lost,
             silent_for=time.monotonic() - self._last if active else None,
-            second_tries=self._second_tries,
         )
 
     def _subscribe(self) -> None:
@@ -172,27 +122,18 @@ class PointsInput:
             reliability=policy,
             durability=DurabilityPolicy.VOLATILE,
         )
-        number = next(self._numbers)
-        self._subscriptions[number] = self._node.create_subscription(
+        self._subscription = self._node.create_subscription(
             PointCloud2,
             POINTS,
-            partial(self._receive, number),
+            self._receive,
             profile,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible, message_lost=self._on_lost
             ),
         )
 
-    def _receive(self, number: int, message: PointCloud2) -> None:
-        if self._subscriptions and number not in self._subscriptions:
-            return  # the other one had this cloud
+    def _receive(self, message: PointCloud2) -> None:
         self._last = time.monotonic()
-        self._offered_since, self._patience = None, FIRST_PATIENCE
-        if len(self._subscriptions) > 1:
-            kept = self._subscriptions.pop(number)
-            self._outdone |= self._subscriptions
-            self._subscriptions = {number: kept}
-            self._recheck.trigger()
         self._arrived(message)
 
     def _on_incompatible(self, event: Any) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -18,10 +18,14 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from sas_ros.errors import SasError
+from sas_ros.nodes.middleware_watch import MiddlewareWatch
 
-DONE, FAILED, USER_ERROR = 0, 1, 2
+DONE, FAILED, USER_ERROR, LOCKED_UP = 0, 1, 2, 3
 PATIENCE_SECONDS = 3.0
 """After a first interrupt; a later one ends what still hangs."""
+
+RESCUE_SECONDS = 30.0
+"""How long what would be lost with a locked-up process may take to be saved."""
 
 
 def run_node(
@@ -30,6 +34,7 @@ def run_node(
     args: Sequence[str] | None = None,
     start: Callable[[Any], bool] = lambda node: True,
     stop: Callable[[Any], bool] = lambda node: True,
+    rescue: Callable[[Any], str] = lambda node: "",
 ) -> int:
     """Initialise ROS, spin a node until it is interrupted, and end cleanly.
 
@@ -38,13 +43,17 @@ def run_node(
         args: ROS arguments; None takes those of the process.
         start: called before spinning; False ends with exit code 1.
         stop: called at the end; False says that a thread is still busy.
+        rescue: called when the middleware is locked up, in a thread of its own; saves what would be
+            lost and returns a sentence, or nothing.
 
     Returns:
         0 after SIGINT, SIGTERM or a shutdown of the context, 1 when `start` failed, 2 for a bad
-        parameter or argument (printed as one sentence).
+        parameter or argument (printed as one sentence). A process whose middleware is locked up
+        ends at once with 3, after a sentence: nothing else helps, and a supervisor can start it
+        again.
     """
     with _interrupts() as spinning:
-        return _run(make, args, start, stop, spinning)
+        return _run(make, args, start, stop, rescue, spinning)
 
 
 def _run(
@@ -52,6 +61,7 @@ def _run(
     args: Sequence[str] | None,
     start: Callable[[Any], bool],
     stop: Callable[[Any], bool],
+    rescue: Callable[[Any], str],
     spinning: Callable[[], None],
 ) -> int:
     try:
@@ -60,6 +70,7 @@ def _run(
         print(f"ROS could not be initialised: {error}", file=sys.stderr)
         return USER_ERROR
     executor, node, code, idle = None, None, DONE, True
+    watch = MiddlewareWatch(lambda: _end_locked_up(lambda: rescue(node) if node else ""))
     try:
         executor = SingleThreadedExecutor()
         node = make()
@@ -85,6 +96,7 @@ def _run(
         if executor is not None:
             executor.shutdown(timeout_sec=1.0)
         rclpy.try_shutdown()
+        watch.stop()
     if not idle:
         # A thread in the middle of a forward pass cannot be ended, and must not be met by the
         # interpreter's tear-down.
@@ -92,6 +104,27 @@ def _run(
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _end_locked_up(rescue: Callable[[], str]) -> None:
+    # By print: the log has a topic too, and who publishes may hang.
+    print(
+        "The middleware of this process is locked up by a fault of Fast DDS (its issue 6502): no "
+        f"message or request arrives any more. The process ends with code {LOCKED_UP}; start it "
+        "again (use_respawn:=true of the launch file does).",
+        file=sys.stderr,
+        flush=True,
+    )
+
+    def save() -> None:
+        with suppress(SasError):
+            print(rescue(), file=sys.stderr, flush=True)
+
+    rescuing = threading.Thread(target=save, name="rescue", daemon=True)
+    rescuing.start()
+    rescuing.join(RESCUE_SECONDS)
+    sys.stdout.flush()
+    os._exit(LOCKED_UP)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,13 @@ pytest.importorskip("rclpy", reason="graph tests need rclpy")
 pytest.importorskip("sas_msgs", reason="graph tests need the interface package")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import START_SECONDS, Domain, Probe, Process, environment
+from harness import START_SECONDS, Domain, Probe, Process, calm_profile, environment
 from lifecycle_msgs.msg import Transition
 from rooms import NAMES, fitted_student
 
 from sas_ros.language.available import MINILM, encoder_available
 from sas_ros.language.encoder import load_encoder
-from sas_ros.nodes.transport import use_large_cloud_profile
+from sas_ros.nodes.transport import VARIABLES, use_large_cloud_profile
 
 NODE = "sas_ros.nodes.perception_node"
 HAS_ENCODER = encoder_available(MINILM) is None
@@ -33,11 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def domain() -> Iterator[int]:
-    use_large_cloud_profile()  # for the probe's own publishers
-    own = Domain()
-    yield own.number
-    own.release()
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        use_large_cloud_profile()  # for the probe's own publishers
+        for name in VARIABLES:
+            if name in os.environ:
+                profile = calm_profile(Path(os.environ[name]), tmp_path_factory.mktemp("profile"))
+                patch.setenv(name, str(profile))
+        own = Domain()
+        yield own.number
+        own.release()
 
 
 @pytest.fixture(scope="session")

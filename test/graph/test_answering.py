@@ -135,8 +135,11 @@ def test_services_of_the_node_send_patiently(
     probe = Probe(domain, "patient")
     try:
         services = {service.srv_name: service for service in running.node.services}
-        for name in ("query", "set_vocabulary", "save_map", "reset_map"):
-            assert isinstance(services[name].send_response, PatientSender), name
+        names = {name.rpartition("/")[2] for name in services}
+        assert {"query", "set_vocabulary", "save_map", "reset_map"} <= names
+        assert {"get_state", "change_state", "set_parameters"} <= names
+        for name, service in services.items():
+            assert isinstance(service.send_response, PatientSender), name
         # And rclpy's executor uses what was put in its place.
         sender = services["reset_map"].send_response
         sent: list[object] = []

@@ -1,0 +1,105 @@
+"""Noticing that Fast DDS has locked itself up: a fault of its own that only a new process mends.
+
+When a publisher of another process goes, a receiving thread of Fast DDS may wait for its event
+thread while that waits for the receiving thread (eProsima/Fast-DDS, issue 6502; seen here with
+3.2.3 of Kilted). From then on the process hears nothing, neither clouds nor requests, though it
+goes on to publish, and ends only when it is killed. Nothing in ROS tells it; the kernel does: the
+event thread, which otherwise wakes every few seconds, waits in a lock without a time limit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+TASKS = Path("/proc/self/task")
+EVENT_THREAD = "dds.ev."
+"""How Fast DDS calls its event threads, one a participant."""
+
+LOOK_SECONDS = 5.0
+"""Between two looks at the threads."""
+
+LOOKS = 4
+"""So many in a row find the same thread in the same wait before it counts as locked up."""
+
+_FUTEX = {"202": "x86_64", "98": "aarch64"}
+_NO_LIMIT = "0x0"
+
+
+def endless_waits(tasks: Path = TASKS) -> dict[str, str]:
+    """Event threads that wait without a time limit.
+
+    Args:
+        tasks: folder of the threads of a process, as the kernel shows them.
+
+    Returns:
+        Of each such thread, by its id: how often it has waited so far. Empty where the kernel does
+        not tell.
+    """
+    found = {}
+    for task in tasks.glob("[0-9]*"):
+        with suppress(OSError, ValueError):  # the thread has ended, or the kernel does not tell
+            if not (task / "comm").read_text().startswith(EVENT_THREAD):
+                continue
+            number, *arguments = (task / "syscall").read_text().split()
+            # futex(address, operation, value, time limit, ...)
+            if number in _FUTEX and arguments[3:4] == [_NO_LIMIT]:
+                found[task.name] = _waits(task)
+    return found
+
+
+def _waits(task: Path) -> str:
+    for line in (task / "status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "voluntary_ctxt_switches":
+            return value.strip()
+    raise ValueError("The kernel does not count the waits of a thread.")
+
+
+class LockUp:
+    """Counts the looks that have found a thread in the same endless wait."""
+
+    def __init__(self, tasks: Path = TASKS) -> None:
+        self._tasks = tasks
+        self._same: dict[tuple[str, str], int] = {}
+
+    def look(self) -> bool:
+        """Look once; True when some thread has not left its wait for `LOOKS` looks."""
+        waits = endless_waits(self._tasks).items()
+        self._same = {wait: self._same.get(wait, 0) + 1 for wait in waits}
+        return any(looks >= LOOKS for looks in self._same.values())
+
+
+class MiddlewareWatch:
+    """Looks after Fast DDS from a thread of its own, since all others may hang.
+
+    Args:
+        locked_up: called once, in that thread, when Fast DDS is locked up.
+        lock_up: counts the looks.
+        seconds: between two looks; None: `LOOK_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        locked_up: Callable[[], None],
+        lock_up: LockUp | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self._locked_up = locked_up
+        self._lock_up = LockUp() if lock_up is None else lock_up
+        self._seconds = LOOK_SECONDS if seconds is None else seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="middleware watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            if self._lock_up.look():
+                self._locked_up()
+                return
