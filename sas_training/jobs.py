@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,17 +40,27 @@ class Job:
         target: the file, written atomically as the last thing the job does.
         make: a function of a module, so that another process finds it.
         arguments: of `make`, which is to make the file.
+        after: files of earlier jobs that it reads.
     """
 
     target: Path
     make: Callable[..., None]
     arguments: tuple[Any, ...]
+    after: tuple[Path, ...] = ()
 
     def run(self) -> None:
         """Make the file; raises SasError when `make` has not."""
         self.make(*self.arguments)
         if not self.target.exists():
             raise SasError(f"{self.target} was to be made, but is not there.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Jobs of one kind, and what they are called."""
+
+    title: str
+    jobs: Sequence[Job]
 
 
 class Workers:
@@ -62,7 +73,7 @@ class Workers:
 
     def __init__(self, count: int, say: Callable[[str], None] = print) -> None:
         self.count, self.say = count, say
-        self._pool: Pool | None = None
+        self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -70,41 +81,98 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._pool is None:
             return
-        if kind is None:
-            self._pool.close()
-        else:
-            self._pool.terminate()
-        self._pool.join()
+        if kind is not None:
+            for process in multiprocessing.active_children():  # in the middle of their jobs
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
 
     def do(self, title: str, jobs: Sequence[Job]) -> None:
         """Do those jobs whose file is missing, with a progress bar."""
+        self._make([Stage(title, jobs)])
+
+    def do_all(self, stages: Sequence[Stage]) -> None:
+        """Do the jobs of several stages whose file is missing; earlier stages come first, but a
+        process without work begins with the next job that has all the files it comes `after`.
+
+        Raises:
+            SasError: a job comes after a file that is not there and that no job makes.
+        """
+        self._make(stages)
+
+    def _make(self, stages: Sequence[Stage]) -> None:
         from tqdm import tqdm
 
-        missing = [job for job in jobs if not job.target.exists()]
-        kept = len(jobs) - len(missing)
-        if kept:
-            self.say(f"{title}: {kept} of {len(jobs)} are there already and have been kept")
+        missing: list[Job] = []
+        for title, jobs in ((stage.title, stage.jobs) for stage in stages):
+            absent = [job for job in jobs if not job.target.exists()]
+            if len(absent) < len(jobs):
+                kept = f"{len(jobs) - len(absent)} of {len(jobs)}"
+                self.say(f"{title}: {kept} are there already and have been kept")
+            if absent:
+                self.say(f"{title}: {len(absent)} to make")
+            missing += absent
         if not missing:
             return
-        self.say(f"{title}: {len(missing)} to make")
+        title = stages[0].title if len(stages) == 1 else "all of these"
         bar = tqdm(total=len(missing), desc=title, unit="file", disable=None)
         with contextlib.closing(bar):
             for _ in self._done(missing):
                 bar.update()
 
     def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
+        order = _Order(jobs)
         if self.count == 1:
-            for job in jobs:
+            while (job := order.next()) is not None:
                 job.run()
+                order.made(job)
                 yield
             return
         if self._pool is None:
             # A forked child would inherit the thread pools of whatever has been loaded here.
             os.environ["OMP_NUM_THREADS"] = "1"
-            context = multiprocessing.get_context("spawn")
-            self._pool = context.Pool(self.count, initializer=_begin, initargs=(os.getpid(),))
-        for _ in self._pool.imap_unordered(_run, jobs):
-            yield
+            spawned = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.count, spawned, _begin, (os.getpid(),))
+        busy: dict[Future[None], Job] = {}
+        while True:
+            while len(busy) < self.count and (job := order.next()) is not None:
+                busy[self._pool.submit(_run, job)] = job
+            if not busy:
+                return
+            ended, _ = wait(busy, return_when=FIRST_COMPLETED)
+            for future in ended:
+                job = busy.pop(future)
+                try:
+                    future.result()
+                except BrokenProcessPool as error:
+                    raise SasError(
+                        f"The process that made {job.target}, or another one, was ended from "
+                        "outside; was there too little memory? Run the same command again; it goes "
+                        "on with what is missing."
+                    ) from error
+                order.made(job)
+                yield
+
+
+class _Order:
+    """Which of some jobs is next, as they were given; one that comes after others waits."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._waiting = list(jobs)
+        self._missing = {job.target for job in jobs}
+        for job in jobs:
+            for file in job.after:
+                if file not in self._missing and not file.exists():
+                    raise SasError(f"{job.target} needs {file}, which is not there and not made.")
+
+    def next(self) -> Job | None:
+        """The first that can be done now; None: none can until another is made, or at all."""
+        for place, job in enumerate(self._waiting):
+            if self._missing.isdisjoint(job.after):
+                return self._waiting.pop(place)
+        return None
+
+    def made(self, job: Job) -> None:
+        self._missing.discard(job.target)
 
 
 def _begin(parent: int) -> None:

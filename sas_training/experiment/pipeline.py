@@ -49,7 +49,7 @@ from sas_training.experiment.students import ROWS_3D, StudentClasses, distil, re
 from sas_training.experiment.words import Words, make_words
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
-from sas_training.jobs import Job, Workers, followed
+from sas_training.jobs import Job, Stage, Workers, followed
 from sas_training.scenes.procedural.dataset import room_path, write_dataset
 from sas_training.superpoints import Superpoints
 from sas_training.teachers.teacher import PixelTeacher
@@ -67,48 +67,84 @@ def make_everything(files: Files, workers: Workers) -> None:
     check_space(files)
     make_rooms(files, workers)
     workers.do("words", [Job(files.words, _words, (files,))])
-    seeds = files.seeds.runs
+    workers.do_all(stages_of(files))
+
+
+def stages_of(files: Files) -> list[Stage]:
+    """Everything that is trained, measured and predicted. A repetition needs nothing of another,
+    so that its students begin while the teachers of the next are still being taught.
+    """
+    seeds, held_out = files.seeds.runs, range(files.rooms("held_out"))
     taught = seeds[:1] if files.settings.teachers_once else seeds
-    workers.do(
-        "teachers",
-        [Job(files.teacher(n, s), _teach, (files, n, s)) for s in taught for n in TEACHERS],
-    )
-    workers.do("capability", [Job(files.capability(s), _measure, (files, s)) for s in seeds])
-    workers.do(
-        "teachers in held-out rooms",
-        [
-            Job(files.predictions_2d(seed, index), _predict_2d, (files, seed, index))
-            for seed in seeds
-            for index in range(files.rooms("held_out"))
-        ],
-    )
-    workers.do(
-        "features for students",
-        [
-            Job(_fused_path(files, seed, FEATURES[-1], index), _fuse, (files, seed, index))
-            for seed in seeds
-            for index in range(files.rooms("students"))
-        ],
-    )
-    # The longest first, so that no process is left alone with one at the end.
-    rows = tuple(reversed(ROWS_3D))
-    workers.do(
-        "students",
-        [Job(files.student(row, s), _distil, (files, row, s)) for row in rows for s in seeds],
-    )
-    last = files.rooms("held_out") - 1
-    workers.do(
-        "students in held-out rooms",
-        [
-            Job(files.predictions_3d(row, seed, last), _predict_3d, (files, row, seed))
-            for row in ROWS_3D
-            for seed in seeds
-        ],
-    )
-    workers.do(
-        "students in rooms of their own",
-        [Job(files.learned(row, s), _compare, (files, row, s)) for row in ROWS_3D for s in seeds],
-    )
+    rows = tuple(reversed(ROWS_3D))  # the longest first: the end finds no process alone with one
+
+    def taught_for(seed: int) -> tuple[Path, ...]:
+        return tuple(files.teacher(name, seed) for name in TEACHERS)
+
+    def fused(seed: int) -> tuple[Path, ...]:
+        rooms = range(files.rooms("students"))
+        return tuple(_fused_path(files, seed, FEATURES[-1], index) for index in rooms)
+
+    return [
+        Stage(
+            "teachers",
+            [Job(files.teacher(n, s), _teach, (files, n, s)) for s in taught for n in TEACHERS],
+        ),
+        Stage(
+            "capability",
+            [Job(files.capability(s), _measure, (files, s), taught_for(s)) for s in seeds],
+        ),
+        Stage(
+            "features for students",
+            [
+                Job(path, _fuse, (files, s, index), (files.capability(s),))
+                for s in seeds
+                for index, path in enumerate(fused(s))
+            ],
+        ),
+        Stage(
+            "students",
+            [
+                Job(files.student(row, s), _distil, (files, row, s), fused(s))
+                for s in seeds
+                for row in rows
+            ],
+        ),
+        Stage(
+            "teachers in held-out rooms",
+            [
+                Job(
+                    files.predictions_2d(s, index),
+                    _predict_2d,
+                    (files, s, index),
+                    (files.capability(s),),
+                )
+                for s in seeds
+                for index in held_out
+            ],
+        ),
+        Stage(
+            "students in held-out rooms",
+            [
+                Job(
+                    files.predictions_3d(row, s, held_out[-1]),
+                    _predict_3d,
+                    (files, row, s),
+                    (files.student(row, s),),
+                )
+                for row in ROWS_3D
+                for s in seeds
+            ],
+        ),
+        Stage(
+            "students in rooms of their own",
+            [
+                Job(files.learned(row, s), _compare, (files, row, s), (files.student(row, s),))
+                for row in ROWS_3D
+                for s in seeds
+            ],
+        ),
+    ]
 
 
 def check_space(files: Files) -> None:

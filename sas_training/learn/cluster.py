@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.jobs import Job, Workers
+from sas_training.jobs import Job, Stage, Workers
 
 
 class RayWorkers(Workers):
@@ -40,6 +40,11 @@ class RayWorkers(Workers):
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._ray.shutdown()
         super().__exit__(kind, *error)
+
+    def do_all(self, stages: Sequence[Stage]) -> None:
+        """One stage after the other: a cluster is given all jobs of a stage at once."""
+        for stage in stages:
+            self.do(stage.title, stage.jobs)
 
     def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
         # A task that died with its machine is done again elsewhere; a job that failed is not.

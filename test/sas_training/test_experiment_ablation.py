@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sas_training.experiment.pipeline import check_space, make_everything
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import SCALES, TEACHERS, ExperimentSettings, load_settings
 from sas_training.experiment.students import COSINE, ROWS_3D, recipe_of
-from sas_training.jobs import Job, Workers, key_of
+from sas_training.jobs import Job, Stage, Workers, key_of
 
 
 # --------------------------------------------------------------------------------------- settings
@@ -114,6 +115,47 @@ def test_several_processes_do_the_same(tmp_path: Path) -> None:
     assert all(job.target.read_bytes() == b"x" for job in jobs)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_job_waits_for_what_it_reads_and_for_nothing_else(tmp_path: Path, count: int) -> None:
+    def job(name: str, after: Sequence[str] = (), *, patient_for: str | None = None) -> Job:
+        script = f"until [ -e {patient_for} ]; do sleep 0.01; done; " if patient_for else ""
+        reads = "".join(f"cat {path} && " for path in after)
+        command = ["sh", "-c", f"cd {tmp_path}; {script}{reads}touch {name}"]
+        files = tuple(tmp_path / path for path in after)
+        return Job(tmp_path / name, subprocess.run, (command,), files)
+
+    (tmp_path / "there").touch()
+    # With two processes the slow one ends only when a job of the second stage is done.
+    slow = job("slow", patient_for="of-quick" if count > 1 else None)
+    stages = [
+        Stage("first", [slow, job("quick")]),
+        Stage("second", [job("of-slow", ["slow"]), job("of-quick", ["there", "quick"])]),
+    ]
+    said: list[str] = []
+    with Workers(count, said.append) as workers:
+        workers.do_all(stages)
+    assert all(one.target.exists() for stage in stages for one in stage.jobs)
+    assert said == ["first: 2 to make", "second: 2 to make"]
+    with pytest.raises(SasError, match="not there and not made"), Workers(count) as workers:
+        workers.do_all([Stage("third", [job("never", ["nowhere"])])])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_fails_in_another_process_is_raised_here(tmp_path: Path, count: int) -> None:
+    bad = Job(tmp_path / "a", atomic_write, (tmp_path / "b", b""))
+    after = Job(tmp_path / "c", atomic_write, (tmp_path / "c", b""), (tmp_path / "a",))
+    with pytest.raises(SasError, match="is not there"), Workers(count, len) as workers:
+        workers.do_all([Stage("bad", [bad]), Stage("never", [after])])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_process_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    killed = Job(tmp_path / "killed", os._exit, (1,))
+    other = Job(tmp_path / "other", subprocess.run, (["sleep", "60"],))
+    with pytest.raises(SasError, match="ended from outside"), Workers(2, len) as workers:
+        workers.do("dead", [killed, other])
+
+
 _BUSY = """
 import time
 from pathlib import Path
@@ -187,6 +229,10 @@ class _Interrupted(Workers):
             raise _Killed
         super().do(title, jobs)
 
+    def do_all(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            self.do(stage.title, stage.jobs)
+
 
 def _stopping(stopped: list[str], title_of: str) -> Any:
     """A `followed` that stops its first training after two steps."""
@@ -228,9 +274,9 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
         "words",
         "teachers",
         "capability",
-        "teachers in held-out rooms",
         "features for students",
         "students",
+        "teachers in held-out rooms",
         "students in held-out rooms",
         "students in rooms of their own",
     ]
