@@ -139,6 +139,7 @@ class InputState:
         incompatible: how often a publisher offered an incompatible QoS.
         lost: messages the middleware reported lost.
         silent_for: seconds since the last cloud, or since activation; None while inactive.
+        lost_ports: shared memory of this process that others do not find any more.
     """
 
     topic: str
@@ -148,6 +149,7 @@ class InputState:
     incompatible: int = 0
     lost: int = 0
     silent_for: float | None = None
+    lost_ports: tuple[str, ...] = ()
 
 
 def input_status(state: InputState, counts: Mapping[str, int], timeout: float) -> Status:
@@ -183,6 +185,12 @@ def _what_is_missing(state: InputState) -> str:
         return (
             since + "nobody publishes it. Start the sensor or remap the node's topic points; "
             "the ROS domain id and discovery range must be the same on both sides."
+        )
+    if state.lost_ports:
+        return (
+            since + f"there is a publisher, but {', '.join(state.lost_ports)}, the shared memory "
+            "of this process, was removed, so that nobody who came later reaches it. Start the "
+            "node again."
         )
     if best_effort and state.reliability == "reliable":
         return (

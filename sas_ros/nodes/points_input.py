@@ -17,9 +17,13 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sas_ros.nodes.diagnostics import InputState
+from sas_ros.nodes.shared_memory import lost_ports
 
 POINTS = "points"
 RELIABLE, BEST_EFFORT = "reliable", "best_effort"
+LOOK_SECONDS = 2.0
+"""Without a cloud, though somebody publishes: why is looked for from then on."""
+
 _TYPE = "sensor_msgs/msg/PointCloud2"
 
 
@@ -99,7 +103,8 @@ class PointsInput:
     def state(self) -> InputState:
         """What diagnostics need to know."""
         publishers, others = self._publishers()
-        active = self._subscription is not None
+        silent = time.monotonic() - self._last if self._subscription is not None else None
+        unheard = bool(publishers) and silent is not None and silent > LOOK_SECONDS
         return InputState(
             topic=self.topic,
             reliability=self._reliability,
@@ -107,7 +112,8 @@ class PointsInput:
             wrong_types=tuple(sorted(others)),
             incompatible=self._incompatible,
             lost=self._lost,
-            silent_for=time.monotonic() - self._last if active else None,
+            silent_for=silent,
+            lost_ports=tuple(lost_ports()) if unheard else (),
         )
 
     def _subscribe(self) -> None:

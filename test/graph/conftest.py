@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,15 @@ pytest.importorskip("rclpy", reason="graph tests need rclpy")
 pytest.importorskip("sas_msgs", reason="graph tests need the interface package")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import START_SECONDS, Domain, Probe, Process, calm_profile, environment
+from harness import (
+    START_SECONDS,
+    Domain,
+    Probe,
+    Process,
+    calm_profile,
+    environment,
+    middleware_facts,
+)
 from lifecycle_msgs.msg import Transition
 from rooms import NAMES, fitted_student
 
@@ -31,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.graph)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections.append(("Middleware", middleware_facts()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import rclpy
@@ -27,6 +28,8 @@ from sas_msgs.srv import Query, SetVocabulary
 from sensor_msgs.msg import PointCloud2, PointField
 
 from sas_ros.clouds import write_cloud
+from sas_ros.nodes.middleware_watch import endless_waits
+from sas_ros.nodes.shared_memory import lost_ports
 from sas_ros.observation import Cloud
 
 START_SECONDS = 60.0
@@ -102,7 +105,10 @@ def environment(domain: int, logs: Path) -> dict[str, str]:
 class Process:
     """A Python module of ours in a process group of its own, with its output in a file."""
 
+    known: ClassVar[weakref.WeakSet[Process]] = weakref.WeakSet()
+
     def __init__(self, module: str, arguments: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self.known.add(self)
         self._output = tempfile.NamedTemporaryFile("w+", suffix=".log")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -140,6 +146,20 @@ class Process:
             raise AssertionError(
                 f"The process did not end within {timeout} s. Its output:\n{self.output}"
             ) from None
+
+
+def middleware_facts() -> str:
+    """For a test that failed: whether Fast DDS is at fault in any process of it, and what those
+    that still run have said last."""
+    running = [process for process in Process.known if process.running]
+    lines = []
+    for pid in (os.getpid(), *(process.pid for process in running)):
+        folder = Path(f"/proc/{pid}")
+        waits, lost = endless_waits(folder / "task"), lost_ports(folder)
+        lines.append(f"process {pid}: endless waits {waits}, lost ports {lost}")
+    for process in running:
+        lines.append(f"--- process {process.pid} has said\n{process.output[-2000:]}")
+    return "\n".join(lines)
 
 
 class Probe:

@@ -78,9 +78,9 @@ def test_a_node_in_good_health_is_left_alone(
 
 
 _LOCKED_UP = """
-import ctypes, sys, threading
+import ctypes, threading
 from sas_ros.nodes import middleware_watch
-from sas_ros.nodes.perception_node import main
+from sas_ros.nodes.perception_node import PerceptionNode, main
 
 def wait() -> None:
     ctypes.CDLL(None).prctl(15, b"dds.ev.0")  # PR_SET_NAME
@@ -88,8 +88,14 @@ def wait() -> None:
     lock.acquire()
     lock.acquire()
 
-middleware_watch.LOOK_SECONDS = 1.0
-threading.Timer(5.0, wait).start()
+begin = PerceptionNode.begin
+
+def begin_and_lock_up(node) -> None:
+    begin(node)
+    threading.Thread(target=wait, daemon=True).start()
+
+PerceptionNode.begin = begin_and_lock_up
+middleware_watch.LOOK_SECONDS = 0.5
 raise SystemExit(main())
 """
 

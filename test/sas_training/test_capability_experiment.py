@@ -21,7 +21,7 @@ from sas_training.capability.pseudo_masks import RejectionRule
 from sas_training.capability.running import NothingLeft
 from sas_training.capability.table import CapabilityTable
 from sas_training.cli import main
-from sas_training.experiment import capability_files, capability_links, pipeline
+from sas_training.experiment import capability_files, capability_links, making
 from sas_training.experiment.agreement import (
     HEADLINES,
     agreement,
@@ -458,8 +458,8 @@ def _ablation(folder: Path) -> Files:
     rooms = files.rooms("held_out")  # enough of them that beds and chairs are seen
     write_dataset(files.world("held_out"), rooms, files.world_seed("held_out"), 1, 2)
     for index in range(rooms):
-        pipeline._cloud(files, "held_out", index)
-    pipeline._words(files)
+        making.make_cloud_files(files, "held_out", index)
+    making.make_word_file(files)
     torch.manual_seed(1)
     for name in TEACHERS:
         kind = "masks" if name == "objects" else "pixels"

@@ -18,7 +18,7 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_write
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
-from sas_training.experiment import pipeline, students
+from sas_training.experiment import making, students
 from sas_training.experiment.files import Files
 from sas_training.experiment.pipeline import check_space, make_everything
 from sas_training.experiment.rows import ROWS_2D
@@ -259,7 +259,7 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
     files = Files(tmp_path, settings, settings.development)
     workers = _Interrupted()
     trainings: list[str] = []
-    monkeypatch.setattr(pipeline, "followed", _stopping(trainings, "teacher"))
+    monkeypatch.setattr(making, "followed", _stopping(trainings, "teacher"))
     monkeypatch.setattr(students, "followed", _stopping(trainings, "student"))
     for _ in range(20):
         try:

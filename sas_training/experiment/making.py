@@ -1,0 +1,176 @@
+"""What the experiment makes: one function for each kind of file, to be run in any process.
+
+All take names and settings from `Files`, read what earlier ones have written and write theirs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sas_training.capability.table import CapabilityTable
+from sas_training.distill.feature_scenes import FEATURES_SUFFIX
+from sas_training.experiment.capability import measure_capability
+from sas_training.experiment.checks import checked_rooms, learned_in_room
+from sas_training.experiment.files import FEATURES, Files, save_predictions
+from sas_training.experiment.room_views import (
+    cloud_path,
+    make_cloud,
+    make_superpoints,
+    read_cloud,
+    read_labels,
+    read_views,
+    room_name,
+    superpoints_path,
+)
+from sas_training.experiment.rows import Fusing, point_features, predictions
+from sas_training.experiment.settings import PAIR, TEACHERS
+from sas_training.experiment.sources import in_text_space
+from sas_training.experiment.students import StudentClasses, distil, recipe_of
+from sas_training.experiment.words import Words, make_words
+from sas_training.fusion.features import PointFeatures
+from sas_training.fusion.projection import ProjectionSettings
+from sas_training.jobs import followed
+from sas_training.superpoints import Superpoints
+from sas_training.teachers.teacher import PixelTeacher
+
+
+def make_cloud_files(files: Files, group: str, index: int) -> None:
+    """A room's points, labels and superpoints."""
+    clouds = files.clouds(group)
+    if not cloud_path(clouds, index).exists():
+        points, seed = files.settings.rooms.points, files.world_seed(group)
+        make_cloud(files.world(group), index, clouds, points, seed)
+    make_superpoints(clouds, index, files.settings.superpoints)
+
+
+def make_word_file(files: Files) -> None:
+    """Text vectors of all words that teachers say and of the classes."""
+    from sas_ros.language.encoder import load_encoder
+
+    settings = files.settings
+    said = [word for one in settings.teachers.by_name.values() for word in one.said]
+    make_words(load_encoder(settings.text_encoder), settings.prompt, said).save(files.words)
+
+
+def teach(files: Files, name: str, seed: int) -> None:
+    """A teacher; a training that was stopped goes on."""
+    from sas_training.experiment.pictures import labelled_pictures
+    from sas_training.experiment.teachers import TeacherFacts, save_teacher
+    from sas_training.experiment.training import TeacherTraining
+
+    settings, target = files.settings.teachers.by_name[name], files.teacher(name, seed)
+    words = Words.load(files.words)
+    texts = words.of(settings.said)
+    pictures = labelled_pictures(
+        files.world("teaching"), files.rooms("teaching"), files.frames("teaching")
+    )
+    # Teachers of one repetition begin and look at pictures differently.
+    own = 100 * seed + TEACHERS.index(name)
+    run = target.with_suffix(".checkpoint.pt")
+    training = TeacherTraining(pictures, settings, texts, own, run)
+    for _ in followed(training.steps(), settings.steps, training.step, name):
+        pass
+    outputs = training.network.kernel.shape[1]
+    encoder = files.settings.text_encoder
+    facts = TeacherFacts(
+        name, settings.kind, settings.said, encoder, settings.width, settings.blur, outputs
+    )
+    save_teacher(target, training.network, facts)
+
+
+def _teachers(files: Files, seed: int, words: Words) -> dict[str, PixelTeacher]:
+    from sas_training.experiment.teachers import load_small_teacher
+
+    found = {name: load_small_teacher(files.teacher(name, seed)) for name in TEACHERS}
+    return {name: in_text_space(teacher, words) for name, teacher in found.items()}
+
+
+def measure(files: Files, seed: int) -> None:
+    """The capability table of a repetition."""
+    words, images = Words.load(files.words), files.settings.capability.images
+    table = measure_capability(_teachers(files, seed, words), words, images, seed)
+    table.save(files.capability(seed))
+
+
+def _fusing(files: Files, seed: int) -> Fusing:
+    settings = files.settings
+    return Fusing(
+        Words.load(files.words),
+        CapabilityTable.load(files.capability(seed)),
+        ProjectionSettings(settings.boundary, settings.occlusion),
+        settings.tau,
+        settings.capability.measure,
+        seed,
+    )
+
+
+def predict_2d(files: Files, seed: int, index: int) -> None:
+    """What the rows without students say about a held-out room."""
+    fusing, clouds = _fusing(files, seed), files.clouds("held_out")
+    views = read_views(files.world("held_out"), index, files.frames("held_out"))
+    points, _ = read_cloud(clouds, index)
+    teachers = _teachers(files, seed, fusing.words)
+    features = point_features(points, views, teachers, fusing, room_name(index))
+    said = predictions(features, fusing, read_labels(clouds, index))
+    save_predictions(files.predictions_2d(seed, index), said)
+
+
+def fused_path(files: Files, seed: int, which: str, index: int) -> Path:
+    """The fused features of a room for students, of one of `FEATURES`."""
+    return files.features(seed, which) / f"{room_name(index)}{FEATURES_SUFFIX}"
+
+
+def fuse(files: Files, seed: int, index: int) -> None:
+    """The fused features of a room for students."""
+    fusing = _fusing(files, seed)
+    views = read_views(files.world("students"), index, files.frames("students"))
+    points, _ = read_cloud(files.clouds("students"), index)
+    teachers = _teachers(files, seed, fusing.words)
+    features = point_features(points, views, teachers, fusing, room_name(index))
+    for which, names in zip(FEATURES, (PAIR, TEACHERS), strict=True):
+        fusing.fused(features, names, "capability").save(fused_path(files, seed, which, index))
+
+
+def distil_row(files: Files, row: str, seed: int) -> None:
+    """The student of a row; a training that was stopped goes on."""
+    clouds, target = files.clouds("students"), files.student(row, seed)
+    distil(
+        clouds / "clouds",
+        files.features(seed, learned_from(row)),
+        clouds / "superpoints",
+        recipe_of(row, files.settings.student, seed),
+        Words.load(files.words),
+        target.with_suffix(""),
+        target,
+    )
+
+
+def learned_from(row: str) -> str:
+    """Which of `FEATURES` a row's student is told."""
+    return FEATURES[1] if row == "3d/three-teachers" else FEATURES[0]
+
+
+def compare(files: Files, row: str, seed: int) -> None:
+    """What a student says in rooms of its own, against what it was told there and the truth."""
+    student, words = StudentClasses(files.student(row, seed)), Words.load(files.words)
+    clouds = files.clouds("students")
+    recipe = recipe_of(row, files.settings.student, seed)
+    temperature, over = recipe.objective.teacher_temperature, recipe.objective.targets
+    rooms = []
+    for index in checked_rooms(files.rooms("students")):
+        features = PointFeatures.load(fused_path(files, seed, learned_from(row), index))
+        said = student.of(*read_cloud(clouds, index))
+        truth, owner = read_labels(clouds, index), None
+        if over == "superpoint":
+            owner = Superpoints.load(superpoints_path(clouds, index)).labels
+        rooms.append(learned_in_room(features, said, truth, words, temperature, owner))
+    sum(rooms[1:], start=rooms[0]).save(files.learned(row, seed))
+
+
+def predict_3d(files: Files, row: str, seed: int) -> None:
+    """What a student says about the held-out rooms."""
+    student, clouds = StudentClasses(files.student(row, seed)), files.clouds("held_out")
+    for index in range(files.rooms("held_out")):
+        path = files.predictions_3d(row, seed, index)
+        if not path.exists():
+            save_predictions(path, {row: student.of(*read_cloud(clouds, index))})
