@@ -82,7 +82,7 @@ class Workers:
         if self._pool is None:
             return
         if kind is not None:
-            for process in multiprocessing.active_children():  # in the middle of their jobs
+            for process in list((self._pool._processes or {}).values()):  # in the middle of jobs
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
@@ -126,6 +126,7 @@ class Workers:
                 job.run()
                 order.made(job)
                 yield
+            order.check_all_made()
             return
         if self._pool is None:
             # A forked child would inherit the thread pools of whatever has been loaded here.
@@ -135,8 +136,12 @@ class Workers:
         busy: dict[Future[None], Job] = {}
         while True:
             while len(busy) < self.count and (job := order.next()) is not None:
-                busy[self._pool.submit(_run, job)] = job
+                try:
+                    busy[self._pool.submit(_run, job)] = job
+                except BrokenProcessPool as error:
+                    raise _ended_from_outside(job) from error
             if not busy:
+                order.check_all_made()
                 return
             ended, _ = wait(busy, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -144,13 +149,16 @@ class Workers:
                 try:
                     future.result()
                 except BrokenProcessPool as error:
-                    raise SasError(
-                        f"The process that made {job.target}, or another one, was ended from "
-                        "outside; was there too little memory? Run the same command again; it goes "
-                        "on with what is missing."
-                    ) from error
+                    raise _ended_from_outside(job) from error
                 order.made(job)
                 yield
+
+
+def _ended_from_outside(job: Job) -> SasError:
+    return SasError(
+        f"The process that made {job.target}, or another one, ended before its work did; was there "
+        "too little memory? Run the same command again; it goes on with what is missing."
+    )
 
 
 class _Order:
@@ -173,6 +181,12 @@ class _Order:
 
     def made(self, job: Job) -> None:
         self._missing.discard(job.target)
+
+    def check_all_made(self) -> None:
+        """Raise SasError where jobs wait for each other."""
+        if self._missing:
+            names = ", ".join(sorted(path.name for path in self._missing))
+            raise SasError(f"These files come after each other, so none can be made: {names}.")
 
 
 def _begin(parent: int) -> None:

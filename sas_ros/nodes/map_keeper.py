@@ -185,8 +185,8 @@ class MapKeeper:
 
     @property
     def can_save(self) -> bool:
-        """Whether there is a map of the node's own, and a file for it."""
-        return self._building and self._path is not None
+        """Whether the node has built something, and has a file for it."""
+        return self._building and self._path is not None and len(self._map) > 0
 
     def save(self, prefix: str = "") -> str:
         """Write the map as it is now to `map_file`; may take seconds. Returns a sentence.

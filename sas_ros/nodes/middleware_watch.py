@@ -5,6 +5,9 @@ thread while that waits for the receiving thread (eProsima/Fast-DDS, issue 6502;
 3.2.3 of Kilted). From then on the process hears nothing, neither clouds nor requests, though it
 goes on to publish, and ends only when it is killed. Nothing in ROS tells it; the kernel does: the
 event thread, which otherwise wakes every few seconds, waits in a lock without a time limit.
+
+Two things escape the watch: a Fast DDS that does not name its threads (Humble's), and a process
+where a call into the middleware hangs as well and keeps the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ LOOKS = 4
 """So many in a row find the same thread in the same wait before it counts as locked up."""
 
 _FUTEX = {"202": "x86_64", "98": "aarch64"}
+_PRIVATE = 0x80
+"""Of the operation: the lock is of this process, none that another one has left held."""
+
 _NO_LIMIT = "0x0"
 
 
@@ -39,13 +45,19 @@ def endless_waits(tasks: Path = TASKS) -> dict[str, str]:
         not tell.
     """
     found = {}
-    for task in tasks.glob("[0-9]*"):
+    try:
+        threads = list(tasks.iterdir())
+    except OSError:
+        return {}
+    for task in threads:
         with suppress(OSError, ValueError):  # the thread has ended, or the kernel does not tell
             if not (task / "comm").read_text().startswith(EVENT_THREAD):
                 continue
             number, *arguments = (task / "syscall").read_text().split()
             # futex(address, operation, value, time limit, ...)
-            if number in _FUTEX and arguments[3:4] == [_NO_LIMIT]:
+            if number not in _FUTEX or arguments[3:4] != [_NO_LIMIT]:
+                continue
+            if int(arguments[1], 16) & _PRIVATE:
                 found[task.name] = _waits(task)
     return found
 
@@ -100,6 +112,6 @@ class MiddlewareWatch:
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            if self._lock_up.look():
+            if self._lock_up.look() and not self._ended.is_set():
                 self._locked_up()
                 return

@@ -292,13 +292,15 @@ class PerceptionNode(ManagedNode):
         return self._retired is None or not self._retired.alive
 
     def rescue(self) -> str:
-        """Save a map that is being built beside its file; a sentence, empty without such a map.
+        """Save a map that is being built beside its file; a sentence, empty where there is none.
 
         Raises:
             SasError: it cannot be written.
         """
         keeper = self._desk.map
-        return keeper.save("rescued-") if keeper is not None and keeper.can_save else ""
+        if keeper is None or not keeper.can_save:
+            return ""
+        return keeper.save(time.strftime("rescued-%Y%m%d-%H%M%S-"))  # replaces no other
 
 
 def main(args: Sequence[str] | None = None, *, namespace: str = "") -> int:

@@ -68,6 +68,7 @@ class PointsInput:
         self._incompatible = 0
         self._lost = 0
         self._last = 0.0
+        self._lost_at_last_look: set[str] = set()
         # Subscriptions must not be replaced inside their own event callback.
         self._recheck = node.create_guard_condition(changed)
         self.topic = node.resolve_topic_name(POINTS)
@@ -113,8 +114,13 @@ class PointsInput:
             incompatible=self._incompatible,
             lost=self._lost,
             silent_for=silent,
-            lost_ports=tuple(lost_ports()) if unheard else (),
+            lost_ports=self._lost_ports() if unheard else (),
         )
+
+    def _lost_ports(self) -> tuple[str, ...]:
+        """Those that two looks in a row have found: one may be about to be opened."""
+        before, self._lost_at_last_look = self._lost_at_last_look, set(lost_ports())
+        return tuple(sorted(before & self._lost_at_last_look))
 
     def _subscribe(self) -> None:
         policy = (

@@ -49,8 +49,8 @@ def run_node(
     Returns:
         0 after SIGINT, SIGTERM or a shutdown of the context, 1 when `start` failed, 2 for a bad
         parameter or argument (printed as one sentence). A process whose middleware is locked up
-        ends at once with 3, after a sentence: nothing else helps, and a supervisor can start it
-        again.
+        says so, calls `rescue` and ends with 3, whatever else it does: nothing else helps, and a
+        supervisor can start it again.
     """
     with _interrupts() as spinning:
         return _run(make, args, start, stop, rescue, spinning)
@@ -90,13 +90,15 @@ def _run(
         print(f"The node could not be started: {error}", file=sys.stderr)
         code = USER_ERROR
     finally:
-        if node is not None:
-            idle = stop(node)
-            node.destroy_node()
-        if executor is not None:
-            executor.shutdown(timeout_sec=1.0)
-        rclpy.try_shutdown()
-        watch.stop()
+        try:
+            if node is not None:
+                idle = stop(node)
+                node.destroy_node()
+            if executor is not None:
+                executor.shutdown(timeout_sec=1.0)
+            rclpy.try_shutdown()
+        finally:
+            watch.stop()
     if not idle:
         # A thread in the middle of a forward pass cannot be ended, and must not be met by the
         # interpreter's tear-down.
@@ -107,24 +109,32 @@ def _run(
 
 
 def _end_locked_up(rescue: Callable[[], str]) -> None:
-    # By print: the log has a topic too, and who publishes may hang.
-    print(
-        "The middleware of this process is locked up by a fault of Fast DDS (its issue 6502): no "
-        f"message or request arrives any more. The process ends with code {LOCKED_UP}; start it "
-        "again (use_respawn:=true of the launch file does).",
-        file=sys.stderr,
-        flush=True,
-    )
-
     def save() -> None:
-        with suppress(SasError):
-            print(rescue(), file=sys.stderr, flush=True)
+        try:
+            _say(rescue())
+        except SasError as error:
+            _say(f"Nothing could be saved: {error}")
 
-    rescuing = threading.Thread(target=save, name="rescue", daemon=True)
-    rescuing.start()
-    rescuing.join(RESCUE_SECONDS)
-    sys.stdout.flush()
-    os._exit(LOCKED_UP)
+    try:
+        # By print: the log has a topic too, and who publishes may hang.
+        _say(
+            "The middleware of this process is locked up by a fault of Fast DDS (its issue 6502): "
+            f"no message or request arrives any more. The process ends with code {LOCKED_UP}; "
+            "start it again (use_respawn:=true of the launch file does)."
+        )
+        rescuing = threading.Thread(target=save, name="rescue", daemon=True)
+        rescuing.start()
+        rescuing.join(RESCUE_SECONDS)
+        if rescuing.is_alive():
+            _say(f"Saving took more than {RESCUE_SECONDS:.0f} s and was given up.")
+    finally:
+        os._exit(LOCKED_UP)
+
+
+def _say(sentence: str) -> None:
+    if sentence:
+        with suppress(OSError, ValueError):  # nobody reads it
+            print(sentence, file=sys.stderr, flush=True)
 
 
 @contextmanager

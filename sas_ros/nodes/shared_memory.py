@@ -3,7 +3,8 @@
 Fast DDS has one file a port in /dev/shm, and a lock beside it that says it is alive. Where a
 process ends while another takes its port over, or is killed, the lock can be lost and the file be
 removed although somebody listens (seen with 3.2.3 of Kilted). Whoever knew the port before goes on
-as ever; for everybody who comes later the process is deaf, though all see it on the graph.
+as ever; for everybody on this machine who comes later the process is deaf, though all see it on
+the graph.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 PROCESS = Path("/proc/self")
 SHARED_MEMORY = Path("/dev/shm")
 
-_LOCK = re.compile(r"/(fastdds_port\d+)_[es]l( \(deleted\))?$")
-_MAPPED = re.compile(r" (\d+) +/\S*/(fastdds_port\d+)( \(deleted\))?$", re.MULTILINE)
+_LOCK = re.compile(r"/(fast(?:dds|rtps)_port\d+)_[es]l( \(deleted\))?$")
+_MAPPED = re.compile(r" (\d+) +/\S*/(fast(?:dds|rtps)_port\d+)( \(deleted\))?$", re.MULTILINE)
 
 
 def lost_ports(process: Path = PROCESS, shared_memory: Path = SHARED_MEMORY) -> list[str]:
@@ -42,7 +43,7 @@ def lost_ports(process: Path = PROCESS, shared_memory: Path = SHARED_MEMORY) -> 
         return []
     mapped: dict[str, set[int]] = {}
     with suppress(OSError):
-        for inode, name, _ in _MAPPED.findall((process / "maps").read_text()):
+        for inode, name, _ in _MAPPED.findall((process / "maps").read_text(errors="replace")):
             mapped.setdefault(name, set()).add(int(inode))
     return sorted(
         name

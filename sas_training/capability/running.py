@@ -87,6 +87,9 @@ class NothingLeft(SasError):
         super().__init__(message)
         self.rejected = rejected
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingLeft, (str(self), self.rejected)  # from a process to another
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:

@@ -85,7 +85,7 @@ def stages_of(files: Files) -> list[Stage]:
         Stage(
             "features for students",
             [
-                Job(path, fuse, (files, s, index), (files.capability(s),))
+                Job(path, fuse, (files, s, index), (*taught_for(s), files.capability(s)))
                 for s in seeds
                 for index, path in enumerate(fused(s))
             ],
@@ -105,7 +105,7 @@ def stages_of(files: Files) -> list[Stage]:
                     files.predictions_2d(s, index),
                     predict_2d,
                     (files, s, index),
-                    (files.capability(s),),
+                    (*taught_for(s), files.capability(s)),
                 )
                 for s in seeds
                 for index in held_out
@@ -127,7 +127,12 @@ def stages_of(files: Files) -> list[Stage]:
         Stage(
             "students in rooms of their own",
             [
-                Job(files.learned(row, s), compare, (files, row, s), (files.student(row, s),))
+                Job(
+                    files.learned(row, s),
+                    compare,
+                    (files, row, s),
+                    (files.student(row, s), *fused(s)),
+                )
                 for row in ROWS_3D
                 for s in seeds
             ],

@@ -108,7 +108,6 @@ class Process:
     known: ClassVar[weakref.WeakSet[Process]] = weakref.WeakSet()
 
     def __init__(self, module: str, arguments: Sequence[str], *, env: Mapping[str, str]) -> None:
-        self.known.add(self)
         self._output = tempfile.NamedTemporaryFile("w+", suffix=".log")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -117,6 +116,7 @@ class Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self.known.add(self)
 
     @property
     def output(self) -> str:

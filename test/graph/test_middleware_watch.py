@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from harness import Process
+from harness import Probe, Process, values
 from inprocess import Running
+from rooms import coded_cloud
 
 from sas_ros.mapping import load_map
-from sas_ros.nodes.middleware_watch import LOOKS, LockUp, MiddlewareWatch, endless_waits
+from sas_ros.nodes.middleware_watch import (
+    EVENT_THREAD,
+    LOOKS,
+    LockUp,
+    MiddlewareWatch,
+    endless_waits,
+)
 from sas_ros.nodes.running import LOCKED_UP
 
 NO_LIMIT = "202 0x7f5be0 0x80 0x2 0x0 0x0 0x0 0x7ffc 0x7f5b"
@@ -27,12 +36,22 @@ def thread(tasks: Path, number: int, name: str, call: str, waits: int = 7) -> No
     (folder / "status").write_text(f"Name:\t{name}\nvoluntary_ctxt_switches:\t{waits}\n")
 
 
+def thread_names() -> list[str]:
+    """Of this process."""
+    names = []
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended
+            names.append(path.read_text())
+    return names
+
+
 def test_only_an_event_thread_in_a_wait_without_limit_counts(tmp_path: Path) -> None:
     thread(tmp_path, 1, "python", NO_LIMIT)
     thread(tmp_path, 2, "dds.ev.0", LIMITED)
     thread(tmp_path, 3, "dds.udp.7412", READING)
     thread(tmp_path, 4, "dds.ev.1", NO_LIMIT, waits=12)
     thread(tmp_path, 5, "dds.ev.2", "running")
+    thread(tmp_path, 8, "dds.ev.4", NO_LIMIT.replace("0x80", "0x0"))  # shared with a process
     thread(tmp_path, 6, "dds.ev.3", NO_LIMIT)
     (tmp_path / "6" / "syscall").unlink()  # an older kernel, or the thread has ended
     (tmp_path / "7").mkdir()
@@ -55,9 +74,8 @@ def test_a_node_in_good_health_is_left_alone(
 ) -> None:
     running = Running(domain, "healthy", student=str(student))
     try:
-        names = {path.read_text()[:7] for path in Path("/proc/self/task").glob("*/comm")}
-        if "dds.ev." not in names:
-            pytest.skip("the middleware is not Fast DDS")
+        if not any(name.startswith(EVENT_THREAD) for name in thread_names()):
+            pytest.skip("the middleware is not Fast DDS, or does not name its threads")
         ended, looked = threading.Event(), threading.Event()
 
         class Counting(LockUp):
@@ -65,11 +83,11 @@ def test_a_node_in_good_health_is_left_alone(
 
             def look(self) -> bool:
                 self.looks += 1
-                if self.looks > 10 * LOOKS:
+                if self.looks > 5 * LOOKS:
                     looked.set()
                 return super().look()
 
-        watch = MiddlewareWatch(ended.set, Counting(), seconds=0.02)
+        watch = MiddlewareWatch(ended.set, Counting(), seconds=0.1)
         assert looked.wait(60.0)
         watch.stop()
         assert not ended.is_set()
@@ -78,41 +96,52 @@ def test_a_node_in_good_health_is_left_alone(
 
 
 _LOCKED_UP = """
-import ctypes, threading
+import ctypes, os, sys, threading, time
 from sas_ros.nodes import middleware_watch
-from sas_ros.nodes.perception_node import PerceptionNode, main
+from sas_ros.nodes.perception_node import main
 
 def wait() -> None:
     ctypes.CDLL(None).prctl(15, b"dds.ev.0")  # PR_SET_NAME
     lock = threading.Lock()
     lock.acquire()
+    while not os.path.exists("now"):
+        time.sleep(0.05)
     lock.acquire()
 
-begin = PerceptionNode.begin
-
-def begin_and_lock_up(node) -> None:
-    begin(node)
-    threading.Thread(target=wait, daemon=True).start()
-
-PerceptionNode.begin = begin_and_lock_up
+threading.Thread(target=wait, daemon=True).start()
 middleware_watch.LOOK_SECONDS = 0.5
 raise SystemExit(main())
 """
 
 
 def test_a_locked_up_node_says_so_saves_its_map_and_ends(
-    graph_env: dict[str, str], student: Path, tmp_path: Path
+    graph_env: dict[str, str],
+    domain: int,
+    student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The lock is a real one; whose it is makes no difference to the kernel."""
-    module = tmp_path / "locked_up.py"
-    module.write_text(_LOCKED_UP)
+    monkeypatch.chdir(tmp_path)
+    Path("locked_up.py").write_text(_LOCKED_UP)
     file = tmp_path / "room.map.safetensors"
+    parameters = {"student": student, "up": "0,0,1", "text_encoder": "none"}
+    parameters |= {"map": "build", "map_frame": "lidar", "map_file": file}
     words = ["--ros-args", "-r", "__ns:=/lockedup"]
-    for name, value in {"student": student, "map": "build", "map_file": file}.items():
+    for name, value in parameters.items():
         words += ["-p", f"{name}:={value}"]
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    process = Process(module.stem, words, env={**graph_env, "PYTHONPATH": path})
+    process = Process("locked_up", words, env={**graph_env, "PYTHONPATH": path})
+    probe = Probe(domain, "lockedup")
+    try:
+        probe.until(lambda: probe.state() == "active", what="the node")
+        probe.process(coded_cloud(1, stamp_ns=time.time_ns()))
+        probe.diagnostics(lambda report: values(report["map"])["clouds"] == "1")
+    finally:
+        Path("now").touch()
+        probe.close()
     assert process.wait(120.0) == LOCKED_UP, process.output
     assert "locked up by a fault of Fast DDS" in process.output
+    (rescued,) = tmp_path.glob("rescued-*-room.map.safetensors")
+    assert len(load_map(rescued)) > 0 and str(rescued) in process.output
     assert not file.exists()
-    assert len(load_map(file.with_name("rescued-room.map.safetensors"))) == 0

@@ -25,7 +25,8 @@ def own_domain(graph_env: dict[str, str]) -> Iterator[int]:
 def ports_of(domain: int) -> dict[str, Path]:
     """The files of the ports that RTPS gives to a domain."""
     first = 7400 + 250 * domain
-    paths = [SHARED_MEMORY / f"fastdds_port{number}" for number in range(first, first + 250)]
+    numbers = range(first, first + 250)
+    paths = [SHARED_MEMORY / f"{name}_port{n}" for name in ("fastdds", "fastrtps") for n in numbers]
     return {path.name: path for path in paths if path.exists()}
 
 
@@ -50,6 +51,7 @@ def test_a_node_says_that_nobody_reaches_it_any_more(
         for path in ports.values():
             path.unlink()
         assert ports.keys() <= set(lost_ports())
+        state()
         said = input_status(state(), {}, 0.0).message
         assert all(name in said for name in ports) and "Start the node again." in said
     finally:

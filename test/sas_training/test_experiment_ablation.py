@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.experiment import making, students
 from sas_training.experiment.files import Files
-from sas_training.experiment.pipeline import check_space, make_everything
+from sas_training.experiment.pipeline import check_space, make_everything, stages_of
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import SCALES, TEACHERS, ExperimentSettings, load_settings
 from sas_training.experiment.students import COSINE, ROWS_3D, recipe_of
@@ -118,7 +119,8 @@ def test_several_processes_do_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_job_waits_for_what_it_reads_and_for_nothing_else(tmp_path: Path, count: int) -> None:
     def job(name: str, after: Sequence[str] = (), *, patient_for: str | None = None) -> Job:
-        script = f"until [ -e {patient_for} ]; do sleep 0.01; done; " if patient_for else ""
+        wait = f"for i in $(seq 3000); do [ -e {patient_for} ] && break; sleep 0.01; done; "
+        script = f"{wait}[ -e {patient_for} ] && " if patient_for else ""
         reads = "".join(f"cat {path} && " for path in after)
         command = ["sh", "-c", f"cd {tmp_path}; {script}{reads}touch {name}"]
         files = tuple(tmp_path / path for path in after)
@@ -138,6 +140,8 @@ def test_a_job_waits_for_what_it_reads_and_for_nothing_else(tmp_path: Path, coun
     assert said == ["first: 2 to make", "second: 2 to make"]
     with pytest.raises(SasError, match="not there and not made"), Workers(count) as workers:
         workers.do_all([Stage("third", [job("never", ["nowhere"])])])
+    with pytest.raises(SasError, match="none can be made: egg, hen"), Workers(count) as workers:
+        workers.do_all([Stage("circle", [job("hen", ["egg"]), job("egg", ["hen"])])])
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -149,10 +153,40 @@ def test_what_fails_in_another_process_is_raised_here(tmp_path: Path, count: int
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_every_job_of_the_ablation_comes_after_all_that_it_reads(
+    tmp_path: Path, once: bool
+) -> None:
+    settings = replace(load_settings("small"), teachers_once=once)
+    files = Files(tmp_path, settings, settings.final)
+    stages = {stage.title: stage.jobs for stage in stages_of(files)}
+    made: set[Path] = set()
+    for jobs in stages.values():
+        for job in jobs:
+            assert set(job.after) <= made, job.target
+        made |= {job.target for job in jobs}
+    assert len(stages["teachers"]) == (3 if once else 9)
+    for s in settings.final.runs:
+        taught = {files.teacher(name, s) for name in TEACHERS}
+        fused = {job.target for job in stages["features for students"] if job.arguments[1] == s}
+        assert len(fused) == files.rooms("students")
+        needed = {
+            "capability": taught,
+            "features for students": taught | {files.capability(s)},
+            "teachers in held-out rooms": taught | {files.capability(s)},
+            "students": fused,
+            "students in rooms of their own": fused,
+        }
+        for title, files_needed in needed.items():
+            for job in stages[title]:
+                if s in job.arguments[1:]:
+                    assert files_needed <= set(job.after), (title, job.target)
+
+
 def test_a_process_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     killed = Job(tmp_path / "killed", os._exit, (1,))
-    other = Job(tmp_path / "other", subprocess.run, (["sleep", "60"],))
-    with pytest.raises(SasError, match="ended from outside"), Workers(2, len) as workers:
+    other = Job(tmp_path / "other", time.sleep, (60,))
+    with pytest.raises(SasError, match="ended before its work"), Workers(2, len) as workers:
         workers.do("dead", [killed, other])
 
 
