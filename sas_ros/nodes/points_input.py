@@ -87,10 +87,15 @@ class PointsInput:
             self._subscription = None
 
     def follow_publishers(self) -> None:
-        """Subscribe anew when the publishers ask for another reliability."""
+        """Subscribe anew when the publishers ask for another reliability.
+
+        While nobody publishes it stays as it is: a driver that is started again asks for the same.
+        """
         if self._subscription is None:
             return
         publishers, _ = self._publishers()
+        if not publishers and self._preference() == "auto":
+            return
         reliability = choose_reliability(self._preference(), publishers)
         if reliability != self._reliability:
             self._node.get_logger().info(

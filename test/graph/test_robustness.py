@@ -188,6 +188,22 @@ def test_auto_follows_publishers_that_come_and_go(node: Process, probe: Probe) -
     probe.process(coded_cloud(1, stamp_ns=time.time_ns()))
 
 
+def test_a_driver_that_is_started_again_finds_the_subscription_as_it_was(
+    node: Process, probe: Probe
+) -> None:
+    def publishers(kind: str, count: int) -> Callable[[Any], bool]:
+        return lambda s: values(s["input"])[f"publishers_{kind}"] == str(count)
+
+    probe.publisher(reliable=False)
+    probe.diagnostics(lambda s: values(s["input"])["reliability"] == "best_effort")
+    probe.drop_publisher(reliable=False)
+    for _ in range(2):  # one report may come before the node looks after its publishers
+        report = probe.diagnostics(publishers("best_effort", 0))
+        assert values(report["input"])["reliability"] == "best_effort"
+    probe.publisher(reliable=True)
+    probe.diagnostics(lambda s: values(s["input"])["reliability"] == "reliable")
+
+
 def test_silence_is_reported_with_what_is_missing(node: Process, probe: Probe) -> None:
     status = probe.diagnostics(lambda s: s["input"].level == b"\x01")["input"]
     assert "/sas/points" in status.message
