@@ -133,6 +133,8 @@ class Workers:
             os.environ["OMP_NUM_THREADS"] = "1"
             spawned = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.count, spawned, _begin, (os.getpid(),))
+            # Python notices the death of those processes alone that it has once heard of.
+            wait([self._pool.submit(os.getpid) for _ in range(self.count)])
         busy: dict[Future[None], Job] = {}
         while True:
             while len(busy) < self.count and (job := order.next()) is not None:
