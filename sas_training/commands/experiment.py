@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scale",
         default="small",
         metavar="SCALE",
-        help="tiny (a test of the machinery), small (two cores, 80 minutes), full (a GPU), or a "
+        help="tiny (a test of the machinery), small (two cores, 75 minutes), full (a GPU), or a "
         ".toml file (small)",
     )
     ablation.add_argument(
