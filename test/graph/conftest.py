@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -20,7 +19,6 @@ from harness import (
     Domain,
     Probe,
     Process,
-    calm_profile,
     environment,
     middleware_facts,
 )
@@ -29,7 +27,7 @@ from rooms import NAMES, fitted_student
 
 from sas_ros.language.available import MINILM, encoder_available
 from sas_ros.language.encoder import load_encoder
-from sas_ros.nodes.transport import VARIABLES, use_large_cloud_profile
+from sas_ros.nodes.transport import use_large_cloud_profile
 
 NODE = "sas_ros.nodes.perception_node"
 HAS_ENCODER = encoder_available(MINILM) is None
@@ -50,18 +48,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="session")
-def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in VARIABLES:
-            patch.delenv(name, raising=False)
-        use_large_cloud_profile()  # for the probe's own publishers
-        for name in VARIABLES:
-            if name in os.environ:
-                profile = calm_profile(Path(os.environ[name]), tmp_path_factory.mktemp("profile"))
-                patch.setenv(name, str(profile))
-        own = Domain()
-        yield own.number
-        own.release()
+def domain() -> Iterator[int]:
+    use_large_cloud_profile()  # for the probe's own publishers
+    own = Domain()
+    yield own.number
+    own.release()
 
 
 @pytest.fixture(scope="session")

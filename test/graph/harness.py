@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
-from xml.etree import ElementTree
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -55,37 +54,6 @@ class Domain:
 
     def release(self) -> None:
         self._handle.close()
-
-
-CALM = {
-    "initialAnnouncements/count": 1,
-    "leaseDuration/sec": 20,
-    "leaseAnnouncement/sec": 8,
-}
-"""Of discovery: how often a participant tells that it is there."""
-
-
-def calm_profile(profile: Path, folder: Path) -> Path:
-    """The node's transport profile with fewer announcements, written into `folder`.
-
-    Fast DDS locks itself up where an announcement meets publishers that go (its issue 6502), and in
-    these tests hundreds of participants come and go in one domain. In a trial with eight such
-    processes 3 of some 2,800 participants did, with these settings 1 of some 2,500.
-    """
-    root = ElementTree.parse(profile).getroot()
-    space = root.tag.partition("}")[0] + "}"
-    settings = root.find(f"{space}participant/{space}rtps")
-    assert settings is not None
-    builtin = ElementTree.SubElement(settings, f"{space}builtin")
-    discovery = ElementTree.SubElement(builtin, f"{space}discovery_config")
-    for name, value in CALM.items():
-        outer, inner = name.split("/")
-        of = ElementTree.SubElement(discovery, f"{space}{outer}")
-        ElementTree.SubElement(of, f"{space}{inner}").text = str(value)
-    ElementTree.register_namespace("", space.strip("{}"))
-    path = folder / profile.name
-    ElementTree.ElementTree(root).write(path)
-    return path
 
 
 def environment(domain: int, logs: Path) -> dict[str, str]:
