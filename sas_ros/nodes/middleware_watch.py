@@ -27,7 +27,9 @@ LOOK_SECONDS = 5.0
 LOOKS = 4
 """So many in a row find the same thread in the same wait before it counts as locked up."""
 
-_FUTEX = {"202": "x86_64", "98": "aarch64"}
+_FUTEX = ("202", "98")
+"""The system call, on x86-64 and on aarch64."""
+
 _PRIVATE = 0x80
 """Of the operation: the lock is of this process, none that another one has left held."""
 
