@@ -34,25 +34,37 @@ def key_of(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One file, and what makes it.
+    """One file, or some that are made together, and what makes them.
 
     Attributes:
         target: the file, written atomically as the last thing the job does.
         make: a function of a module, so that another process finds it.
-        arguments: of `make`, which is to make the file.
+        arguments: of `make`, which is to make the files.
         after: files of earlier jobs that it reads.
+        beside: other files that it makes; where one is missing, the job is done again.
     """
 
     target: Path
     make: Callable[..., None]
     arguments: tuple[Any, ...]
     after: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it makes."""
+        return (*self.beside, self.target)
+
+    @property
+    def done(self) -> bool:
+        return all(path.exists() for path in self.files)
 
     def run(self) -> None:
-        """Make the file; raises SasError when `make` has not."""
+        """Make the files; raises SasError when `make` has not."""
         self.make(*self.arguments)
-        if not self.target.exists():
-            raise SasError(f"{self.target} was to be made, but is not there.")
+        for path in self.files:
+            if not path.exists():
+                raise SasError(f"{path} was to be made, but is not there.")
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ class Workers:
 
         missing: list[Job] = []
         for title, jobs in ((stage.title, stage.jobs) for stage in stages):
-            absent = [job for job in jobs if not job.target.exists()]
+            absent = [job for job in jobs if not job.done]
             if len(absent) < len(jobs):
                 kept = f"{len(jobs) - len(absent)} of {len(jobs)}"
                 self.say(f"{title}: {kept} are there already and have been kept")
@@ -168,7 +180,7 @@ class _Order:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._waiting = list(jobs)
-        self._missing = {job.target for job in jobs}
+        self._missing = {path for job in jobs for path in job.files}
         for job in jobs:
             for file in job.after:
                 if file not in self._missing and not file.exists():
@@ -182,7 +194,7 @@ class _Order:
         return None
 
     def made(self, job: Job) -> None:
-        self._missing.discard(job.target)
+        self._missing.difference_update(job.files)
 
     def check_all_made(self) -> None:
         """Raise SasError where jobs wait for each other."""

@@ -7,7 +7,7 @@ pictures' IoU (the paper's equations 3 and 4), `micro` the ratio of sums (the re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sas_training.capability.table import CapabilityTable, Measurement
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
-from sas_training.experiment.single_objects import object_picture
+from sas_training.experiment.single_objects import ObjectPicture
 from sas_training.experiment.sources import class_map
 from sas_training.experiment.words import Words
 from sas_training.teachers.teacher import PixelTeacher
@@ -24,19 +24,23 @@ _RESAMPLES = 200
 
 
 def measure_capability(
-    teachers: Mapping[str, PixelTeacher], words: Words, images: int, seed: int
+    teachers: Mapping[str, PixelTeacher],
+    words: Words,
+    pictures: Iterable[Sequence[ObjectPicture]],
+    images: int,
+    seed: int,
 ) -> CapabilityTable:
-    """The table of some teachers from `images` pictures of each class.
+    """The table of some teachers.
 
     Args:
+        pictures: of every class, `images` of each.
         seed: of the pictures and of the bootstrap of the intervals.
     """
     names = SCANNET20.names
     overlap = np.zeros((len(teachers), len(names), images))
     union = np.zeros_like(overlap)
-    for label, name in enumerate(names):
-        for number in range(images):
-            picture = object_picture(name, (seed, 31, label, number))
+    for label, of_class in enumerate(pictures):
+        for number, picture in enumerate(of_class):
             for row, teacher in enumerate(teachers.values()):
                 called = class_map(teacher, picture.image, words) == label
                 overlap[row, label, number] = np.count_nonzero(called & picture.mask)

@@ -134,7 +134,7 @@ def _fuse(about: CapabilityRun, index: int, tables: dict[str, Path], path: Path)
     views = read_views(about.ablation.world("held_out"), index, about.ablation.frames("held_out"))
     points, _ = read_cloud(clouds, index)
     teachers = about.teachers(words)
-    features = point_features(points, views, teachers, fusing, room_name(index))
+    features = point_features(points, views, teachers, fusing.projection, room_name(index))
     found = {}
     for pair in (PAIR, *OTHER_PAIRS):
         found[_entry(pair, "2d/addition")] = fusing.fused(features, pair, "addition")

@@ -91,6 +91,11 @@ class Files:
         rooms = self.rooms("teaching")
         return key_of(self._world_key("teaching"), rooms, about, name, seed, self.words.stem)
 
+    def pictures(self, seed: int, name: str) -> Path:
+        """The pictures of single objects of a class that capabilities are measured on."""
+        key = key_of(VERSION, WORLD_VERSION, self.settings.capability.images)
+        return self._of(seed) / f"objects-{key}" / f"{name.replace(' ', '-')}.npz"
+
     def capability(self, seed: int) -> Path:
         """The table of a repetition."""
         key = key_of(self._teacher_keys(seed), seed, self.settings.capability.images)

@@ -5,13 +5,16 @@ All take names and settings from `Files`, read what earlier ones have written an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sas_training.capability.table import CapabilityTable
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
+from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.capability import measure_capability
 from sas_training.experiment.checks import checked_rooms, learned_in_room
 from sas_training.experiment.files import FEATURES, Files, save_predictions
+from sas_training.experiment.object_files import load_pictures, make_pictures
 from sas_training.experiment.room_views import (
     cloud_path,
     make_cloud,
@@ -30,8 +33,15 @@ from sas_training.experiment.words import Words, make_words
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import followed
+from sas_training.scenes.procedural.dataset import Extras, write_room
 from sas_training.superpoints import Superpoints
 from sas_training.teachers.teacher import PixelTeacher
+
+
+def make_room_files(files: Files, group: str, index: int) -> None:
+    """A room's scan and frames; `begin_dataset` has made the folder ready."""
+    wanted = Extras(frames=files.frames(group))
+    write_room(index, out=files.world(group), seed=files.world_seed(group), wanted=wanted)
 
 
 def make_cloud_files(files: Files, group: str, index: int) -> None:
@@ -85,10 +95,16 @@ def _teachers(files: Files, seed: int, words: Words) -> dict[str, PixelTeacher]:
     return {name: in_text_space(teacher, words) for name, teacher in found.items()}
 
 
+def make_object_pictures(files: Files, name: str, seed: int) -> None:
+    """The pictures of a class that capabilities are measured on in a repetition."""
+    make_pictures(files.pictures(seed, name), name, files.settings.capability.images, seed)
+
+
 def measure(files: Files, seed: int) -> None:
     """The capability table of a repetition."""
     words, images = Words.load(files.words), files.settings.capability.images
-    table = measure_capability(_teachers(files, seed, words), words, images, seed)
+    pictures = (load_pictures(files.pictures(seed, name)) for name in SCANNET20.names)
+    table = measure_capability(_teachers(files, seed, words), words, pictures, images, seed)
     table.save(files.capability(seed))
 
 
@@ -104,15 +120,23 @@ def _fusing(files: Files, seed: int) -> Fusing:
     )
 
 
-def predict_2d(files: Files, seed: int, index: int) -> None:
-    """What the rows without students say about a held-out room."""
-    fusing, clouds = _fusing(files, seed), files.clouds("held_out")
-    views = read_views(files.world("held_out"), index, files.frames("held_out"))
-    points, _ = read_cloud(clouds, index)
-    teachers = _teachers(files, seed, fusing.words)
-    features = point_features(points, views, teachers, fusing, room_name(index))
-    said = predictions(features, fusing, read_labels(clouds, index))
-    save_predictions(files.predictions_2d(seed, index), said)
+def predict_2d(files: Files, seeds: Sequence[int], index: int) -> None:
+    """What the rows without students say about a held-out room, in repetitions that share their
+    teachers."""
+    features = _seen(files, seeds, "held_out", index)
+    truth = read_labels(files.clouds("held_out"), index)
+    for seed in seeds:
+        said = predictions(features, _fusing(files, seed), truth)
+        save_predictions(files.predictions_2d(seed, index), said)
+
+
+def _seen(files: Files, seeds: Sequence[int], group: str, index: int) -> dict[str, PointFeatures]:
+    """Features of a room's points, by teacher; the teachers of `seeds` are the same."""
+    fusing = _fusing(files, seeds[0])
+    views = read_views(files.world(group), index, files.frames(group))
+    points, _ = read_cloud(files.clouds(group), index)
+    teachers = _teachers(files, seeds[0], fusing.words)
+    return point_features(points, views, teachers, fusing.projection, room_name(index))
 
 
 def fused_path(files: Files, seed: int, which: str, index: int) -> Path:
@@ -120,15 +144,14 @@ def fused_path(files: Files, seed: int, which: str, index: int) -> Path:
     return files.features(seed, which) / f"{room_name(index)}{FEATURES_SUFFIX}"
 
 
-def fuse(files: Files, seed: int, index: int) -> None:
-    """The fused features of a room for students."""
-    fusing = _fusing(files, seed)
-    views = read_views(files.world("students"), index, files.frames("students"))
-    points, _ = read_cloud(files.clouds("students"), index)
-    teachers = _teachers(files, seed, fusing.words)
-    features = point_features(points, views, teachers, fusing, room_name(index))
-    for which, names in zip(FEATURES, (PAIR, TEACHERS), strict=True):
-        fusing.fused(features, names, "capability").save(fused_path(files, seed, which, index))
+def fuse(files: Files, seeds: Sequence[int], index: int) -> None:
+    """The fused features of a room for students, of repetitions that share their teachers."""
+    features = _seen(files, seeds, "students", index)
+    for seed in seeds:
+        fusing = _fusing(files, seed)
+        for which, names in zip(FEATURES, (PAIR, TEACHERS), strict=True):
+            path = fused_path(files, seed, which, index)
+            fusing.fused(features, names, "capability").save(path)
 
 
 def distil_row(files: Files, row: str, seed: int) -> None:

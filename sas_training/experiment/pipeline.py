@@ -1,12 +1,9 @@
-"""The stages of the experiment, in order; each reads files and makes the ones that are missing."""
+"""The experiment from settings to the counts that its figures are made of."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,24 +20,13 @@ from sas_training.experiment.checks import (
 )
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import FEATURES, GROUPS, Files, load_predictions
-from sas_training.experiment.making import (
-    compare,
-    distil_row,
-    fuse,
-    fused_path,
-    make_cloud_files,
-    make_word_file,
-    measure,
-    predict_2d,
-    predict_3d,
-    teach,
-)
-from sas_training.experiment.room_views import read_labels, superpoints_path
+from sas_training.experiment.making import fused_path
+from sas_training.experiment.room_views import read_labels
 from sas_training.experiment.rows import ROWS_2D
-from sas_training.experiment.settings import TEACHERS
+from sas_training.experiment.stages import stages_of
 from sas_training.experiment.students import ROWS_3D
-from sas_training.jobs import Job, Stage, Workers
-from sas_training.scenes.procedural.dataset import room_path, write_dataset
+from sas_training.jobs import Workers
+from sas_training.scenes.procedural.dataset import Extras, begin_dataset, room_path
 
 BYTES_PER_POINT = 2 * 384 + 1
 """Of fused features, in half precision and as wide as the text encoder's, and their mask."""
@@ -53,91 +39,12 @@ def make_everything(files: Files, workers: Workers) -> None:
         SasError: the disk is too small for what is still missing.
     """
     check_space(files)
-    make_rooms(files, workers)
-    workers.do("words", [Job(files.words, make_word_file, (files,))])
+    for group in GROUPS:
+        rooms, world = files.rooms(group), files.world(group)
+        if not all(room_path(world, index).exists() for index in range(rooms)):
+            wanted = Extras(frames=files.frames(group))
+            begin_dataset(world, rooms, files.world_seed(group), wanted)
     workers.do_all(stages_of(files))
-
-
-def stages_of(files: Files) -> list[Stage]:
-    """Everything that is trained, measured and predicted. A repetition needs nothing of another,
-    so that its students begin while the teachers of the next are still being taught.
-    """
-    seeds, held_out = files.seeds.runs, range(files.rooms("held_out"))
-    taught = seeds[:1] if files.settings.teachers_once else seeds
-    rows = tuple(reversed(ROWS_3D))  # the longest first: the end finds no process alone with one
-
-    def taught_for(seed: int) -> tuple[Path, ...]:
-        return tuple(files.teacher(name, seed) for name in TEACHERS)
-
-    def fused(seed: int) -> tuple[Path, ...]:
-        rooms = range(files.rooms("students"))
-        return tuple(fused_path(files, seed, FEATURES[-1], index) for index in rooms)
-
-    return [
-        Stage(
-            "teachers",
-            [Job(files.teacher(n, s), teach, (files, n, s)) for s in taught for n in TEACHERS],
-        ),
-        Stage(
-            "capability",
-            [Job(files.capability(s), measure, (files, s), taught_for(s)) for s in seeds],
-        ),
-        Stage(
-            "features for students",
-            [
-                Job(path, fuse, (files, s, index), (*taught_for(s), files.capability(s)))
-                for s in seeds
-                for index, path in enumerate(fused(s))
-            ],
-        ),
-        Stage(
-            "students",
-            [
-                Job(files.student(row, s), distil_row, (files, row, s), fused(s))
-                for s in seeds
-                for row in rows
-            ],
-        ),
-        Stage(
-            "teachers in held-out rooms",
-            [
-                Job(
-                    files.predictions_2d(s, index),
-                    predict_2d,
-                    (files, s, index),
-                    (*taught_for(s), files.capability(s)),
-                )
-                for s in seeds
-                for index in held_out
-            ],
-        ),
-        Stage(
-            "students in held-out rooms",
-            [
-                Job(
-                    files.predictions_3d(row, s, held_out[-1]),
-                    predict_3d,
-                    (files, row, s),
-                    (files.student(row, s),),
-                )
-                for row in ROWS_3D
-                for s in seeds
-            ],
-        ),
-        Stage(
-            "students in rooms of their own",
-            [
-                Job(
-                    files.learned(row, s),
-                    compare,
-                    (files, row, s),
-                    (files.student(row, s), *fused(s)),
-                )
-                for row in ROWS_3D
-                for s in seeds
-            ],
-        ),
-    ]
 
 
 def check_space(files: Files) -> None:
@@ -153,26 +60,6 @@ def check_space(files: Files) -> None:
             f"The features of this experiment need {needed / 1e9:.1f} GB, but the disk of "
             f"{files.run} has {free / 1e9:.1f} GB left; take another --run."
         )
-
-
-def make_rooms(files: Files, workers: Workers) -> None:
-    """Rooms with frames, clouds and superpoints of all groups."""
-    for group in GROUPS:
-        world, count = files.world(group), files.rooms(group)
-        if all(room_path(world, index).exists() for index in range(count)):
-            workers.say(f"rooms: {group}: all {count} are there already and have been kept")
-            continue
-        workers.say(f"rooms: {group}")
-        with contextlib.redirect_stdout(sys.stderr):  # which belongs to the result here
-            seed, frames = files.world_seed(group), files.frames(group)
-            write_dataset(world, count, seed, workers.count, frames)
-    for group in GROUPS[1:]:
-        clouds = files.clouds(group)
-        jobs = [
-            Job(superpoints_path(clouds, index), make_cloud_files, (files, group, index))
-            for index in range(files.rooms(group))
-        ]
-        workers.do(f"clouds: {group}", jobs)
 
 
 def counts_of_rows(files: Files) -> dict[str, RowCounts]:

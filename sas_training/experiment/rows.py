@@ -81,7 +81,7 @@ def point_features(
     points: npt.NDArray[np.float32],
     views: Sequence[RoomView],
     teachers: Mapping[str, PixelTeacher],
-    fusing: Fusing,
+    projection: ProjectionSettings,
     scene: str,
 ) -> dict[str, PointFeatures]:
     """Features of a room's points (N, 3), by teacher."""
@@ -95,7 +95,7 @@ def point_features(
 
     sources = [source(name, teacher) for name, teacher in teachers.items()]
     shown = [one.view for one in views]
-    return fuse_views(points, shown, sources, fusing.projection, scene=scene).features
+    return fuse_views(points, shown, sources, projection, scene=scene).features
 
 
 def classes_of(features: PointFeatures, words: Words) -> npt.NDArray[np.int64]:

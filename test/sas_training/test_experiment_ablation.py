@@ -20,10 +20,13 @@ from sas_ros.files import atomic_write
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.experiment import making, students
-from sas_training.experiment.files import Files
-from sas_training.experiment.pipeline import check_space, make_everything, stages_of
+from sas_training.experiment.files import FEATURES, Files
+from sas_training.experiment.making import fused_path
+from sas_training.experiment.pipeline import check_space, make_everything
+from sas_training.experiment.room_views import superpoints_path
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import SCALES, TEACHERS, ExperimentSettings, load_settings
+from sas_training.experiment.stages import stages_of
 from sas_training.experiment.students import COSINE, ROWS_3D, recipe_of
 from sas_training.jobs import Job, Stage, Workers, key_of
 
@@ -109,6 +112,22 @@ def test_what_is_there_is_kept_and_said(tmp_path: Path) -> None:
         workers.do("things", [Job(tmp_path / "c", atomic_write, (tmp_path / "d", b""))])
 
 
+def test_a_job_is_done_when_all_of_its_files_are_there(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in "abc"]
+    touch = Job(names[2], subprocess.run, (["touch", *names],), (), (names[0], names[1]))
+    only_a = Job(names[0], subprocess.run, (["touch", names[0]],), (), (names[1],))
+    with Workers(1, len) as workers:
+        later = Job(tmp_path / "d", atomic_write, (tmp_path / "d", b""), (names[1],))
+        workers.do_all([Stage("waits for one of them", [later]), Stage("made", [touch])])
+        names[1].unlink()
+        assert not touch.done
+        workers.do("made again", [touch])
+        assert touch.done
+        names[1].unlink()
+        with pytest.raises(SasError, match="b was to be made, but is not there"):
+            workers.do("half made", [only_a])
+
+
 def test_several_processes_do_the_same(tmp_path: Path) -> None:
     jobs = [Job(tmp_path / f"{n}", atomic_write, (tmp_path / f"{n}", b"x")) for n in range(5)]
     with Workers(2, lambda text: None) as workers:
@@ -164,22 +183,41 @@ def test_every_job_of_the_ablation_comes_after_all_that_it_reads(
     for jobs in stages.values():
         for job in jobs:
             assert set(job.after) <= made, job.target
-        made |= {job.target for job in jobs}
+        made |= {path for job in jobs for path in job.files}
     assert len(stages["teachers"]) == (3 if once else 9)
+    for title, group in (
+        ("features for students", "students"),
+        ("teachers in held-out rooms", "held_out"),
+    ):
+        # Teachers that repetitions share look at a room once.
+        assert len(stages[title]) == files.rooms(group) * (1 if once else 3)
+        for job in stages[title]:
+            tables = {files.capability(seed) for seed in job.arguments[1]}
+            taught = {files.teacher(name, job.arguments[1][0]) for name in TEACHERS}
+            room = superpoints_path(files.clouds(group), job.arguments[2])
+            assert {room} | taught | tables == set(job.after)
     for s in settings.final.runs:
         taught = {files.teacher(name, s) for name in TEACHERS}
-        fused = {job.target for job in stages["features for students"] if job.arguments[1] == s}
-        assert len(fused) == files.rooms("students")
+        fused = {
+            fused_path(files, s, which, index)
+            for which in FEATURES
+            for index in range(files.rooms("students"))
+        }
         needed = {
             "capability": taught,
-            "features for students": taught | {files.capability(s)},
-            "teachers in held-out rooms": taught | {files.capability(s)},
             "students": fused,
             "students in rooms of their own": fused,
         }
         for title, wanted in needed.items():
             of_seed = [job for job in stages[title] if f"seed-{s}" in job.target.parts]
             assert of_seed and all(wanted <= set(job.after) for job in of_seed), title
+
+
+def test_rooms_are_made_beside_the_last_teacher(tmp_path: Path) -> None:
+    settings = load_settings("small")
+    titles = [stage.title for stage in stages_of(Files(tmp_path, settings, settings.final))]
+    assert titles.index("rooms: teaching") < titles.index("teachers")
+    assert titles.index("teachers") < titles.index("rooms: students") < titles.index("capability")
 
 
 def test_a_process_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
@@ -255,7 +293,7 @@ class _Interrupted(Workers):
         self.stopped: list[str] = []
 
     def do(self, title: str, jobs: Sequence[Job]) -> None:
-        missing = [job for job in jobs if not job.target.exists()]
+        missing = [job for job in jobs if not job.done]
         if missing and title not in self.stopped:
             missing[0].run()
             self.stopped.append(title)
@@ -302,10 +340,14 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
             continue
     assert trainings == ["teacher", "student"]
     assert workers.stopped == [
-        "clouds: students",
-        "clouds: held_out",
         "words",
+        "rooms: teaching",
         "teachers",
+        "rooms: students",
+        "clouds: students",
+        "rooms: held_out",
+        "clouds: held_out",
+        "pictures of single objects",
         "capability",
         "features for students",
         "students",
@@ -321,7 +363,7 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
     assert main([*line, "--workers", "1", "--json"]) == 0
     printed, said = capsys.readouterr()
     assert "to make" not in said
-    assert said.count("kept") == len(workers.stopped) + 3  # and the rooms of three groups
+    assert said.count("kept") == len(workers.stopped)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     result = json.loads(printed)
     assert result == json.loads((out / "ablation.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from sas_training.capability.table import CapabilityTable
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.evaluation.metrics import NO_PREDICTION
-from sas_training.experiment import capability
 from sas_training.experiment.capability import measure_capability, random_capability
+from sas_training.experiment.object_files import load_pictures, make_pictures, save_pictures
 from sas_training.experiment.room_views import RoomView
 from sas_training.experiment.rows import ROWS_2D, SILENT, Fusing, point_features, predictions
 from sas_training.experiment.single_objects import PIECES, ObjectPicture, object_picture
@@ -75,6 +76,24 @@ def test_a_picture_shows_one_thing_of_its_class(name: str) -> None:
     assert not np.array_equal(picture.image, object_picture(name, (3, 2)).image)
 
 
+def test_pictures_of_a_class_are_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "picture.npz"
+    make_pictures(path, "picture", 2, 5)
+    read = load_pictures(path)
+    label = SCANNET20.id_of("picture")
+    for number, one in enumerate(read):
+        made = object_picture("picture", (5, 31, label, number))
+        assert np.array_equal(one.image, made.image) and np.array_equal(one.mask, made.mask)
+    assert len(read) == 2
+    save_pictures(path, [ObjectPicture(one.image, one.mask[:4]) for one in read])
+    with pytest.raises(SasError, match=r"masks \(2, 4, 160\) bool, not"):
+        load_pictures(path)
+    for damaged in (b"no numpy", path.read_bytes()[:300]):
+        path.write_bytes(damaged)
+        with pytest.raises(SasError, match="holds no pictures"):
+            load_pictures(path)
+
+
 def test_every_class_has_pictures_and_others_have_none() -> None:
     built_in = {"wall", "floor", "door", "window", "curtain", "picture", "shower curtain"}
     assert set(PIECES) | built_in == set(SCANNET20.names)
@@ -82,18 +101,18 @@ def test_every_class_has_pictures_and_others_have_none() -> None:
         object_picture("tree", (1,))
 
 
-def test_capability_is_the_foreground_iou(monkeypatch: pytest.MonkeyPatch) -> None:
-    def picture(name: str, seed: tuple[int, ...]) -> ObjectPicture:
+def test_capability_is_the_foreground_iou() -> None:
+    def picture(rows: int) -> ObjectPicture:
         image = np.full((8, 8, 3), 90, np.uint8)
         image[:4, :, 0] = 255
         mask = np.zeros((8, 8), bool)
-        mask[: 2 + 4 * seed[-1]] = True  # 16 pixels in the first picture, 48 in the second
+        mask[:rows] = True
         return ObjectPicture(image, mask)
 
-    monkeypatch.setattr(capability, "object_picture", picture)
     words = _words()
     teachers = {"one": _Sayer(words, CHAIR, WALL), "two": _Sayer(words, BED, BED)}
-    table = measure_capability(teachers, words, 2, 7)
+    pictures = [[picture(2), picture(6)]] * len(NAMES)  # 16 and 48 pixels
+    table = measure_capability(teachers, words, pictures, 2, 7)
     one, two = table.aligned(["one", "two"], NAMES)
     assert one[CHAIR] == pytest.approx((16 / 32 + 32 / 48) / 2)
     assert one[WALL] == pytest.approx((0 / 48 + 16 / 64) / 2)
@@ -143,7 +162,8 @@ def test_points_get_what_their_pixels_say() -> None:
     points = np.array([[-0.5, 0, 2.0], [0.5, 0, 2.0], [0.5, 0, 4.0], [9, 0, 2]], np.float32)
     teachers = {"surfaces": _Sayer(words, CHAIR, WALL)}
     fusing = Fusing(words, _table(1, 1), ProjectionSettings(3, 0.1), 0.05, "macro", 1)
-    found = point_features(points, [RoomView(image, view)], teachers, fusing, "room")["surfaces"]
+    views = [RoomView(image, view)]
+    found = point_features(points, views, teachers, fusing.projection, "room")["surfaces"]
     assert found.mask.tolist() == [True, True, False, False]
     wanted = words.classes[[WALL, CHAIR]].astype(np.float16)
     assert np.allclose(found.features, wanted, atol=1e-3)

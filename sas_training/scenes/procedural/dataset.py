@@ -172,6 +172,18 @@ def _remove_partial(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def begin_dataset(out: Path, rooms: int, seed: int, wanted: Extras) -> None:
+    """Make a folder ready for `write_room`, called for rooms in any order, in any process.
+
+    Half-written files of a run that was killed are removed, so only one run at a time may write to
+    a folder. Raises SasError for a folder that holds rooms of another seed or of another version of
+    the world, or frames with another blur, or whose disk is too small.
+    """
+    claim(out, seed, wanted.blur if wanted.frames else None)
+    _remove_partial(out)
+    _check_space(out, rooms, wanted)
+
+
 def write_dataset(
     out: Path,
     rooms: int,
@@ -185,12 +197,10 @@ def write_dataset(
     """Write `rooms` generated rooms under `out` with a progress bar; existing files are kept.
 
     With `frames`, that many RGB-D frames of each room are written too, blurred by streaks of at
-    most `blur` pixels; with `lidar`, that many LiDAR scans; with `mesh`, a mesh. Half-written files
-    of a run that was killed are removed, so only one run at a time may write to a folder.
+    most `blur` pixels; with `lidar`, that many LiDAR scans; with `mesh`, a mesh.
 
-    Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for a
-    folder that holds rooms of another seed or of another version of the world, or frames with
-    another blur, or whose disk is too small.
+    Returns how many rooms were made in this run. Raises SasError for impossible numbers, and for
+    what `begin_dataset` does.
     """
     if rooms < 1 or workers < 1:
         raise SasError(
@@ -199,9 +209,7 @@ def write_dataset(
     from tqdm import tqdm
 
     out, wanted = Path(out), Extras(frames, lidar, blur, mesh)
-    claim(out, seed, blur if frames else None)
-    _remove_partial(out)
-    _check_space(out, rooms, wanted)
+    begin_dataset(out, rooms, seed, wanted)
     job = partial(write_room, out=out, seed=seed, wanted=wanted)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if workers == 1:
