@@ -5,7 +5,7 @@ All take names and settings from `Files`, read what earlier ones have written an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sas_training.capability.table import CapabilityTable
@@ -33,15 +33,25 @@ from sas_training.experiment.words import Words, make_words
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import followed
-from sas_training.scenes.procedural.dataset import Extras, write_room
+from sas_training.scenes.procedural.dataset import Extras, room_path, write_frames, write_room
+from sas_training.scenes.procedural.frames import frame_path
 from sas_training.superpoints import Superpoints
 from sas_training.teachers.teacher import PixelTeacher
 
 
 def make_room_files(files: Files, group: str, index: int) -> None:
-    """A room's scan and frames; `begin_dataset` has made the folder ready."""
+    """A room's frames, and its scan where that is used; `begin_dataset` has made the folder
+    ready."""
+    write: Callable[..., object] = write_frames if group == "teaching" else write_room
     wanted = Extras(frames=files.frames(group))
-    write_room(index, out=files.world(group), seed=files.world_seed(group), wanted=wanted)
+    write(index, out=files.world(group), seed=files.world_seed(group), wanted=wanted)
+
+
+def room_files(files: Files, group: str, index: int) -> tuple[Path, ...]:
+    """What `make_room_files` makes, the last at the end."""
+    world = files.world(group)
+    frames = tuple(frame_path(world, index, number) for number in range(files.frames(group)))
+    return frames if group == "teaching" else (*frames, room_path(world, index))
 
 
 def make_cloud_files(files: Files, group: str, index: int) -> None:

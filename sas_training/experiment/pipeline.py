@@ -20,13 +20,13 @@ from sas_training.experiment.checks import (
 )
 from sas_training.experiment.figures import Counts, RowCounts, room_counts
 from sas_training.experiment.files import FEATURES, GROUPS, Files, load_predictions
-from sas_training.experiment.making import fused_path
+from sas_training.experiment.making import fused_path, room_files
 from sas_training.experiment.room_views import read_labels
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.stages import stages_of
 from sas_training.experiment.students import ROWS_3D
 from sas_training.jobs import Workers
-from sas_training.scenes.procedural.dataset import Extras, begin_dataset, room_path
+from sas_training.scenes.procedural.dataset import Extras, begin_dataset
 
 BYTES_PER_POINT = 2 * 384 + 1
 """Of fused features, in half precision and as wide as the text encoder's, and their mask."""
@@ -40,10 +40,11 @@ def make_everything(files: Files, workers: Workers) -> None:
     """
     check_space(files)
     for group in GROUPS:
-        rooms, world = files.rooms(group), files.world(group)
-        if not all(room_path(world, index).exists() for index in range(rooms)):
+        rooms = files.rooms(group)
+        last = (room_files(files, group, index)[-1] for index in range(rooms))
+        if not all(path.exists() for path in last):
             wanted = Extras(frames=files.frames(group))
-            begin_dataset(world, rooms, files.world_seed(group), wanted)
+            begin_dataset(files.world(group), rooms, files.world_seed(group), wanted)
     workers.do_all(stages_of(files))
 
 

@@ -23,13 +23,13 @@ from sas_training.experiment.making import (
     measure,
     predict_2d,
     predict_3d,
+    room_files,
     teach,
 )
 from sas_training.experiment.room_views import superpoints_path
 from sas_training.experiment.settings import TEACHERS
 from sas_training.experiment.students import ROWS_3D
 from sas_training.jobs import Job, Stage
-from sas_training.scenes.procedural.dataset import room_path
 
 
 def stages_of(files: Files) -> list[Stage]:
@@ -55,18 +55,15 @@ def stages_of(files: Files) -> list[Stage]:
 
 
 def _rooms(files: Files, group: str) -> Stage:
-    world = files.world(group)
-    return Stage(
-        f"rooms: {group}",
-        [
-            Job(room_path(world, index), make_room_files, (files, group, index))
-            for index in range(files.rooms(group))
-        ],
-    )
+    jobs = []
+    for index in range(files.rooms(group)):
+        *before, last = room_files(files, group, index)
+        jobs.append(Job(last, make_room_files, (files, group, index), (), tuple(before)))
+    return Stage(f"rooms: {group}", jobs)
 
 
 def _clouds(files: Files, group: str) -> Stage:
-    clouds, world = files.clouds(group), files.world(group)
+    clouds = files.clouds(group)
     return Stage(
         f"clouds: {group}",
         [
@@ -74,7 +71,7 @@ def _clouds(files: Files, group: str) -> Stage:
                 superpoints_path(clouds, index),
                 make_cloud_files,
                 (files, group, index),
-                (room_path(world, index),),
+                (room_files(files, group, index)[-1],),
             )
             for index in range(files.rooms(group))
         ],
@@ -83,7 +80,7 @@ def _clouds(files: Files, group: str) -> Stage:
 
 def _teachers(files: Files) -> Stage:
     rooms = range(files.rooms("teaching"))
-    needed = (files.words, *(room_path(files.world("teaching"), index) for index in rooms))
+    needed = (files.words, *(room_files(files, "teaching", index)[-1] for index in rooms))
     return Stage(
         "teachers",
         [

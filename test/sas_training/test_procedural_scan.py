@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from sas_training.scenes.procedural import (
 from sas_training.scenes.procedural.dataset import read_scan, room_path, write_dataset
 from sas_training.scenes.procedural.model import FLOOR, TABLE, WALL
 from sas_training.scenes.procedural.primitives import box
-from sas_training.scenes.procedural.rays import pose_at
+from sas_training.scenes.procedural.rays import _open3d_problem, pose_at
 from sas_training.scenes.procedural.shading import Shading
 
 
@@ -62,6 +63,40 @@ def test_a_frame_has_the_right_depth(engine: str) -> None:
     assert depth[24, 32] == pytest.approx(1.0, abs=1e-3)  # the near side of the table
     assert labels[24, 32] == TABLE and instances[24, 32] == 1
     assert labels[0, 0] == WALL and instances[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (ModuleNotFoundError("No module named 'open3d'", name="open3d"), False),
+        (ImportError("libusb-1.0.so.0: cannot open shared object file"), True),
+    ],
+)
+def test_open3d_that_does_not_load_is_told_once(
+    missing: ImportError,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Refusing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "open3d":
+                raise missing
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "open3d"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    _open3d_problem.cache_clear()
+    try:
+        for _ in range(2):
+            RoomRays(_box_room())
+        with pytest.raises(SasError, match="open3d does not load here"):
+            RoomRays(_box_room(), "open3d")
+    finally:
+        _open3d_problem.cache_clear()
+    heard = capsys.readouterr().err
+    assert heard.count("open3d is installed, but does not load (libusb") == int(said)
+    assert bool(heard) == said
 
 
 def test_both_engines_see_the_same() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sas_ros.errors import SasError
 from sas_training.cli import main
 from sas_training.scenes.procedural import Room, RoomObject, RoomRays, make_room
-from sas_training.scenes.procedural.dataset import room_path, write_dataset
+from sas_training.scenes.procedural.dataset import Extras, room_path, write_dataset, write_frames
 from sas_training.scenes.procedural.frames import (
     HEIGHT,
     WIDTH,
@@ -103,6 +103,11 @@ def test_frames_and_their_blur_leave_the_rest_as_it_is(tmp_path: Path) -> None:
     assert main([*make, "2", "-o", str(tmp_path / "a")]) == 0
     assert room_path(tmp_path / "a", 0).read_bytes() == before
     assert write_dataset(tmp_path / "a", 1, seed=3, workers=1, frames=2) == 0
+    write_frames(0, out=tmp_path / "alone", seed=3, wanted=Extras(frames=2))
+    assert not room_path(tmp_path / "alone", 0).exists()
+    for number in range(2):
+        alone = frame_path(tmp_path / "alone", 0, number)
+        assert alone.read_bytes() == frame_path(tmp_path / "a", 0, number).read_bytes()
     assert main([*make, "1", "-o", str(tmp_path / "b"), "--motion-blur", "12"]) == 0
     assert room_path(tmp_path / "b", 0).read_bytes() == before
     assert read_manifest(tmp_path / "b") == {"world": WORLD_VERSION, "seed": 3, "blur": 12}

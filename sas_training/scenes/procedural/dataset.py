@@ -22,7 +22,7 @@ from .frames import draw_streak, frame_path, shoot_room, write_frame
 from .lidar import lidar_path, scan_lidar, write_lidar
 from .manifest import claim
 from .mesh import mesh_path, scan_mesh, write_mesh
-from .model import LabelledScan
+from .model import LabelledScan, Room
 from .rays import RoomRays
 from .rooms import make_room
 from .shading import Shading
@@ -92,8 +92,7 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
     an interruption changes a byte. Frames, LiDAR scans and meshes have chance of their own: asking
     for more of them leaves all the rest as it is.
     """
-    rng = np.random.default_rng([seed, index])
-    views = 1 + int(rng.integers(2))
+    views, rng = _begin(seed, index)
     paths = [view_path(out, index, k) for k in range(views)]
     shots = [frame_path(out, index, k) for k in range(wanted.frames)]
     turns = [lidar_path(out, index, k) for k in range(wanted.lidar)]
@@ -106,17 +105,7 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
     rays = RoomRays(room)
     shading = Shading(rays, np.random.default_rng([seed, index, 2]))
     if not all(path.exists() for path in shots):
-        chances = [np.random.default_rng([seed, index, 4, k]) for k in range(wanted.frames)]
-        taken = shoot_room(
-            room,
-            np.random.default_rng([seed, index, 1]),
-            wanted.frames,
-            rays=rays,
-            shading=shading,
-            streaks=[draw_streak(own, wanted.blur) for own in chances],
-        )
-        for path, frame in zip(shots, taken, strict=True):
-            write_frame(path, frame)
+        _shoot(room, rays, shading, index, out, seed, wanted)
     for k, path in enumerate(turns):
         if not path.exists():
             own = np.random.default_rng([seed, index, 3, k])
@@ -132,6 +121,43 @@ def write_room(index: int, *, out: Path, seed: int, wanted: Extras) -> bool:
         write_scan(path, view)
     write_scan(room_path(out, index), scan)
     return True
+
+
+def _begin(seed: int, index: int) -> tuple[int, np.random.Generator]:
+    """How many views a room has, and the chance that it is made from."""
+    rng = np.random.default_rng([seed, index])
+    return 1 + int(rng.integers(2)), rng
+
+
+def write_frames(index: int, *, out: Path, seed: int, wanted: Extras) -> None:
+    """The frames of room `index` alone, the same that `write_room` writes, without its scans."""
+    room = make_room(_begin(seed, index)[1])
+    rays = RoomRays(room)
+    shading = Shading(rays, np.random.default_rng([seed, index, 2]))
+    _shoot(room, rays, shading, index, out, seed, wanted)
+
+
+def _shoot(
+    room: Room,
+    rays: RoomRays,
+    shading: Shading,
+    index: int,
+    out: Path,
+    seed: int,
+    wanted: Extras,
+) -> None:
+    """Write the frames of a room, in their order."""
+    chances = [np.random.default_rng([seed, index, 4, k]) for k in range(wanted.frames)]
+    taken = shoot_room(
+        room,
+        np.random.default_rng([seed, index, 1]),
+        wanted.frames,
+        rays=rays,
+        shading=shading,
+        streaks=[draw_streak(own, wanted.blur) for own in chances],
+    )
+    for k, frame in enumerate(taken):
+        write_frame(frame_path(out, index, k), frame)
 
 
 def _check_space(out: Path, rooms: int, wanted: Extras) -> None:

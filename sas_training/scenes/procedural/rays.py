@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,8 +73,8 @@ class RoomRays:
 
     Args:
         room: the room.
-        engine: "open3d", "numpy" (no extra packages, ten times slower), or "auto": open3d where it
-            loads. The two differ by a few rays at silhouettes.
+        engine: "open3d", "numpy" (no extra packages, several times slower), or "auto": open3d where
+            it loads. The two differ by a few rays at silhouettes.
 
     Raises:
         SasError: the engine is unknown, or open3d is asked for and does not load.
@@ -119,16 +121,36 @@ class RoomRays:
 def _engine(name: str, vertices: Array, triangles: Array) -> Engine:
     if name not in ("auto", "open3d", "numpy"):
         raise SasError(f"There is no ray engine {name!r}; use 'auto', 'open3d' or 'numpy'.")
-    if name != "numpy":
-        try:
-            return _Open3d(vertices, triangles)
-        except (ImportError, OSError) as error:
-            if name == "open3d":
-                raise SasError(
-                    f"open3d does not load here ({error}); install it with "
-                    "pip install '.[training]' in a checkout, or use the engine 'numpy'."
-                ) from error
+    if name == "numpy":
+        return Raster(vertices, triangles)
+    problem = _open3d_problem()
+    if problem is None:
+        return _Open3d(vertices, triangles)
+    if name == "open3d":
+        raise SasError(
+            f"open3d does not load here ({problem}); install it with "
+            "pip install '.[training]' in a checkout, or use the engine 'numpy'."
+        )
     return Raster(vertices, triangles)
+
+
+@functools.cache
+def _open3d_problem() -> str | None:
+    """Why open3d does not load, None where it does; where it is installed all the same, that is
+    said once a process, since rooms then take several times as long for no visible reason."""
+    try:
+        import open3d  # noqa: F401
+    except (ImportError, OSError) as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "open3d"
+        if not absent:
+            print(
+                f"open3d is installed, but does not load ({error}). Rooms are made without it, "
+                "which takes several times as long; docs/troubleshooting.md says what it needs.",
+                file=sys.stderr,
+                flush=True,
+            )
+        return str(error)
+    return None
 
 
 def pose_at(position: Array, yaw: float, pitch: float, roll: float = 0.0) -> Array:
