@@ -290,6 +290,16 @@ install_packages() {
   finish "packages-$PROFILE" "$(packages_key "$PROFILE")"
 }
 
+# Apart from the other packages, see requirements/vision.txt.
+install_vision() {
+  local key
+  key=$({ cat requirements/vision.txt && echo "$PYTHON_VERSION"; } | hash_of)
+  is_done vision "$key" && return
+  rm -rf "$VENV/vision"
+  run_pip install --no-input --quiet --no-deps --target "$VENV/vision" -r requirements/vision.txt
+  finish vision "$key"
+}
+
 install_interfaces() {
   local key build=$STATE/build-msgs
   key=$({ find msg cmake scripts/ros_libraries.py -type f -print0 | sort -z | xargs -0 sha256sum && cat requirements/ros.txt && echo "$PYTHON_VERSION $MODE"; } | hash_of)
@@ -434,6 +444,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 install_packages
 install_interfaces
 install_package
-if [[ $PROFILE == test ]]; then install_minkowski; fi
+if [[ $PROFILE == test ]]; then
+  install_vision
+  install_minkowski
+fi
 printf '%s\n' "$MODE" >"$STATE/mode"
 if check_result; then say "Set up in $SECONDS s ($(du -sm "$VENV" | cut -f1) MB in .venv)."; fi

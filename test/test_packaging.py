@@ -23,7 +23,7 @@ PINNED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(\s*;\s*python_version.*)?$"
 )
 REQUIREMENT_LISTS = (
-    "base", "ros", "text", "demo", "test", "minkowski", "training", "constraints",
+    "base", "ros", "text", "demo", "test", "vision", "minkowski", "training", "constraints",
 )  # fmt: skip
 
 # Keys of the ROS distributions Humble to Lyrical, or of rosdep's own base list.

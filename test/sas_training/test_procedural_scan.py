@@ -16,13 +16,14 @@ from sas_training.scenes.procedural import (
     RoomObject,
     RoomRays,
     make_room,
+    raster,
     render_view,
     scan_room,
     view_room,
 )
 from sas_training.scenes.procedural.dataset import read_scan, room_path, write_dataset
 from sas_training.scenes.procedural.model import FLOOR, TABLE, WALL
-from sas_training.scenes.procedural.primitives import box
+from sas_training.scenes.procedural.primitives import Array, box, merge
 from sas_training.scenes.procedural.rays import _open3d_problem, pose_at
 from sas_training.scenes.procedural.shading import Shading
 
@@ -45,6 +46,11 @@ def _box_room() -> Room:
 ENGINES = ["numpy", "open3d"]
 
 
+def _mesh(room: Room) -> tuple[Array, Array]:
+    whole = merge(thing.mesh for thing in room.objects)
+    return whole.vertices, whole.triangles
+
+
 def _rays(room: Room, engine: str) -> RoomRays:
     if engine == "open3d":
         try:
@@ -63,6 +69,30 @@ def test_a_frame_has_the_right_depth(engine: str) -> None:
     assert depth[24, 32] == pytest.approx(1.0, abs=1e-3)  # the near side of the table
     assert labels[24, 32] == TABLE and instances[24, 32] == 1
     assert labels[0, 0] == WALL and instances[0, 0] == 0
+
+
+def test_loops_of_numba_and_numpy_draw_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    if raster.compiled() is None:
+        pytest.skip("numba is not installed")
+    for seed in range(3):
+        room = make_room(np.random.default_rng(seed))
+        x0, y0, x1, y1 = room.areas[0]
+        low = pose_at(np.array([(x0 + x1) / 2, (y0 + y1) / 2, 0.3]), 1.0 + seed, -0.2, 0.3)
+        far = pose_at(np.array([x0 - 4.0, y0 - 5.0, 6.0]), 0.9, -0.6)
+        directions = np.random.default_rng(seed).normal(size=(400, 3)).astype(np.float32)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        answers = []
+        for numba in (True, False):
+            if not numba:
+                monkeypatch.setattr(raster, "compiled", lambda: None)
+            engine = raster.Raster(*_mesh(room))
+            drawn = engine.first(np.stack([low, far]), 97, 61, 1.2)
+            answers.append([*drawn, *engine.along(low[:3, 3], directions)])
+            monkeypatch.undo()
+        for ours, theirs in zip(*answers, strict=True):
+            assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+        assert 0 < np.count_nonzero(answers[0][1] >= 0) < 2 * 97 * 61
+        assert np.count_nonzero(answers[0][3] >= 0) > 300
 
 
 @pytest.mark.parametrize(
