@@ -12,8 +12,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -27,7 +28,8 @@ from sas_training.distill.history import History
 from sas_training.distill.optimisation import Trunk, freeze_norms, make_optimiser
 from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.recipes import Recipe
-from sas_training.distill.run_folder import RunFolder
+from sas_training.distill.run_folder import RunFolder, load_checkpoint
+from sas_training.distill.self_distillation import variant
 from sas_training.distill.stages import LOSSES, Stages, Texts
 from sas_training.jobs import end_with
 
@@ -79,6 +81,8 @@ class Distiller:
         run: folder of this run, entered already; a checkpoint found there is gone on from.
         processes: that train together.
         start: a student whose weights to begin with.
+        begin: a checkpoint of a run that was the same so far, to go on from where this one has
+            none: of the same recipe without stage 2, no further than `shared_epochs`.
 
     Attributes:
         network: that is trained.
@@ -98,6 +102,7 @@ class Distiller:
         processes: Processes,
         loop: LoopSettings | None = None,
         start: MinkUNet | None = None,
+        begin: Path | None = None,
     ) -> None:
         for words in (texts.vocabulary, texts.classes):
             if words.shape[1] != scenes.channels:
@@ -140,9 +145,16 @@ class Distiller:
             "start": _hash_of(start),
         }
         self._fingerprint = json.dumps(described, sort_keys=True)
+        without = replace(recipe, self_distillation=variant("none"), description="")
+        earlier = json.dumps({**described, "recipe": without.to_dict()}, sort_keys=True)
         self.step = 0
         self.losses: dict[str, float] = {}
-        self._resume()
+        self._resume(begin, earlier)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return self._plan.steps
 
     @property
     def student(self) -> MinkUNet:
@@ -292,8 +304,17 @@ class Distiller:
             self._history.keep(self.step)
         self._processes.wait()
 
-    def _resume(self) -> None:
-        state = self._run.load(self._fingerprint, self._processes.device)
+    def _resume(self, begin: Path | None, earlier: str) -> None:
+        device = self._processes.device
+        state = self._run.load(self._fingerprint, device)
+        if state is None and begin is not None:
+            state = load_checkpoint(begin, earlier, device)
+            most = shared_epochs(self._recipe) * self._plan.steps
+            if int(state["step"]) > most:
+                raise SasError(
+                    f"{begin} is of step {state['step']}, but this run does what that one did up "
+                    f"to step {most} only."
+                )
         if state is not None:
             self.network.load_state_dict(state["network"])
             if self._average is not None:
@@ -304,6 +325,15 @@ class Distiller:
         if self._processes.first:
             self._history.rewind(self.step)
         self._processes.wait()
+
+
+def shared_epochs(recipe: Recipe) -> int:
+    """How many epochs a run without stage 2 does just what this one does: until the history begins,
+    and none where the learning rate falls to the end of stage 1."""
+    stage = recipe.self_distillation
+    if not stage.used:
+        return recipe.schedule.epochs
+    return 0 if stage.fresh_optimiser else stage.history_epoch
 
 
 def _hash_of(network: MinkUNet | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -81,23 +82,33 @@ class RunFolder:
             torch.save(state, temporary)
 
     def load(self, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
-        """The checkpoint; None where there is none.
-
-        Raises:
-            SasError: one that cannot be read, or whose `fingerprint` is another.
-        """
+        """The checkpoint; None where there is none; raises what `load_checkpoint` does."""
         if not self.checkpoint.is_file():
             return None
-        try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location=device)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise SasError(
-                f"The checkpoint {self.checkpoint} cannot be read ({error}); remove the folder and "
-                "start the run anew."
-            ) from error
-        if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
-            raise SasError(
-                f"{self.checkpoint} belongs to a run with other settings, words or scenes; remove "
-                "its folder, or give another --run."
-            )
-        return state
+        return load_checkpoint(self.checkpoint, fingerprint, device)
+
+    def keep(self, path: Path) -> None:
+        """Copy the checkpoint, for another run to begin with."""
+        with atomic_path(path) as temporary:
+            shutil.copyfile(self.checkpoint, temporary)
+
+
+def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any]:
+    """A checkpoint that `RunFolder` has written.
+
+    Raises:
+        SasError: one that cannot be read, or whose `fingerprint` is another.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise SasError(
+            f"The checkpoint {path} cannot be read ({error}); remove the folder and start the run "
+            "anew."
+        ) from error
+    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
+        raise SasError(
+            f"{path} belongs to a run with other settings, words or scenes; remove its folder, or "
+            "give another --run."
+        )
+    return state

@@ -28,7 +28,7 @@ from sas_training.experiment.room_views import (
 from sas_training.experiment.rows import Fusing, point_features, predictions
 from sas_training.experiment.settings import PAIR, TEACHERS
 from sas_training.experiment.sources import in_text_space
-from sas_training.experiment.students import StudentClasses, distil, recipe_of
+from sas_training.experiment.students import SAME_AT_FIRST, StudentClasses, distil, recipe_of
 from sas_training.experiment.words import Words, make_words
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.projection import ProjectionSettings
@@ -165,8 +165,17 @@ def fuse(files: Files, seeds: Sequence[int], index: int) -> None:
 
 
 def distil_row(files: Files, row: str, seed: int) -> None:
-    """The student of a row; a training that was stopped goes on."""
+    """The student of a row; a training that was stopped goes on.
+
+    Until stage 2 is prepared `3d/self-distillation` does what `3d/superpoint` does, with the same
+    seed: it begins with a checkpoint of that one.
+    """
+    from sas_training.distill.distiller import shared_epochs
+
     clouds, target = files.clouds("students"), files.student(row, seed)
+    first, second = SAME_AT_FIRST
+    copy = files.student(first, seed).with_suffix("") / "shared.pt"
+    epochs = shared_epochs(recipe_of(second, files.settings.student, seed))
     distil(
         clouds / "clouds",
         files.features(seed, learned_from(row)),
@@ -175,6 +184,8 @@ def distil_row(files: Files, row: str, seed: int) -> None:
         Words.load(files.words),
         target.with_suffix(""),
         target,
+        keep=(epochs, copy) if row == first and epochs else None,
+        begin=copy if row == second else None,
     )
 
 

@@ -28,7 +28,7 @@ from sas_training.experiment.making import (
 )
 from sas_training.experiment.room_views import superpoints_path
 from sas_training.experiment.settings import TEACHERS
-from sas_training.experiment.students import ROWS_3D
+from sas_training.experiment.students import ROWS_3D, SAME_AT_FIRST
 from sas_training.jobs import Job, Stage
 
 
@@ -151,12 +151,20 @@ def _fused(files: Files, seed: int) -> tuple[Path, ...]:
 
 
 def _students(files: Files) -> Stage:
+    first, second = SAME_AT_FIRST
+    # What another waits for at first, then the longest: the end finds no process alone with one.
+    rows = (first, *(row for row in reversed(ROWS_3D) if row != first))
+
+    def needed(row: str, seed: int) -> tuple[Path, ...]:
+        begun = (files.student(first, seed),) if row == second else ()
+        return (*_fused(files, seed), *begun)
+
     return Stage(
         "students",
         [
-            Job(files.student(row, seed), distil_row, (files, row, seed), _fused(files, seed))
+            Job(files.student(row, seed), distil_row, (files, row, seed), needed(row, seed))
             for seed in files.seeds.runs
-            for row in reversed(ROWS_3D)  # the longest first: the end finds no process alone
+            for row in rows
         ],
     )
 

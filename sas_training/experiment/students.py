@@ -29,6 +29,9 @@ COSINE = "3d/superpoint-cosine"
 ROWS_3D = ("3d/pixel", "3d/superpoint", COSINE, "3d/self-distillation", "3d/three-teachers")
 """The rows of students, but for `COSINE` each with one thing more than the one before."""
 
+SAME_AT_FIRST = ("3d/superpoint", "3d/self-distillation")
+"""Rows that do the same until the second of them prepares its stage 2."""
+
 _ABOUT = {"supervision": "distilled from small 2D teachers of generated rooms; an experiment"}
 
 
@@ -60,6 +63,8 @@ def distil(
     words: Words,
     run: Path,
     target: Path,
+    keep: tuple[int, Path] | None = None,
+    begin: Path | None = None,
 ) -> None:
     """Distil a student and write its bundle; a run that was killed goes on.
 
@@ -69,6 +74,8 @@ def distil(
         words: the classes are the student's vocabulary.
         run: folder of its checkpoint.
         target: the bundle.
+        keep: epochs after which the checkpoint is copied, and where to.
+        begin: such a copy, to begin with where it is there; see `Distiller`.
     """
     from sas_ros.student.inputs import choose_device
     from sas_training.distill.distiller import Distiller, LoopSettings, Step
@@ -82,10 +89,20 @@ def distil(
     texts = Texts(words.classes, words.classes)
     processes = Processes(choose_device("auto"))
     with RunFolder(run) as folder:
-        distiller = Distiller(scenes, texts, recipe, folder, processes, LoopSettings(workers=0))
+        loop = LoopSettings(workers=0)
+        known = begin if begin is not None and begin.is_file() else None
+        distiller = Distiller(scenes, texts, recipe, folder, processes, loop, begin=known)
+        last = keep[0] * distiller.epoch_steps if keep is not None else -1
+
+        def keep_a_copy() -> None:
+            # There is one after every epoch; without a copy the other row trains from the start.
+            if keep is not None and distiller.step == last:
+                folder.keep(keep[1])
+
+        keep_a_copy()
         steps: Iterable[Step] = distiller.steps()
         for _ in followed(steps, distiller.total, distiller.step, recipe.description):
-            pass
+            keep_a_copy()
         network = distiller.student
     StudentBundle(
         name=target.stem,

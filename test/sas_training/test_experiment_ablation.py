@@ -19,6 +19,7 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_write
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
+from sas_training.distill.distiller import shared_epochs
 from sas_training.experiment import making, students
 from sas_training.experiment.files import FEATURES, Files
 from sas_training.experiment.making import fused_path
@@ -183,7 +184,7 @@ def test_every_job_of_the_ablation_comes_after_all_that_it_reads(
     for jobs in stages.values():
         for job in jobs:
             assert set(job.after) <= made, job.target
-        made |= {path for job in jobs for path in job.files}
+            made.update(job.files)
     assert len(stages["teachers"]) == (3 if once else 9)
     for title, group in (
         ("features for students", "students"),
@@ -203,6 +204,9 @@ def test_every_job_of_the_ablation_comes_after_all_that_it_reads(
             for which in FEATURES
             for index in range(files.rooms("students"))
         }
+        for job in stages["students"]:
+            if job.arguments[1:] == ("3d/self-distillation", s):
+                assert files.student("3d/superpoint", s) in job.after
         needed = {
             "capability": taught,
             "students": fused,
@@ -363,6 +367,9 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
     assert main([*line, "--workers", "1", "--json"]) == 0
     printed, said = capsys.readouterr()
     assert "to make" not in said
+    shared = files.student("3d/superpoint", 1).with_suffix("") / "shared.pt"
+    recipe = recipe_of("3d/self-distillation", settings.student, 1)
+    assert shared.is_file() == (shared_epochs(recipe) > 0)
     assert said.count("kept") == len(workers.stopped)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     result = json.loads(printed)
