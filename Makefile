@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RUN := scripts/in_venv.sh
 ROOMS := 800
 STEPS := 13000
-MORE_STEPS := 4000
+MORE_STEPS := 3000
 
 .DEFAULT_GOAL := help
 .PHONY: help all demo student test lint setup clean

@@ -47,6 +47,8 @@ class Objects:
         centers: (k, 3) float64 metres, centres of the boxes, all in one frame.
         sizes: (k, 3) float64 metres: longer horizontal, other horizontal, vertical side.
         confidence: (k,) float64, any scale; of found objects only.
+        given: (k, 6) float64 metres, centre and sizes of the boxes that came with the scan, NaN
+            where an object has none; of true objects only, None for a scan without boxes.
     """
 
     of_point: IntArray
@@ -54,6 +56,7 @@ class Objects:
     centers: Float64Array
     sizes: Float64Array
     confidence: Float64Array = field(default_factory=lambda: np.zeros(0))
+    given: Float64Array | None = None
 
 
 @dataclass
@@ -68,6 +71,23 @@ class _ClassRecord:
     )
     center_errors: list[float] = field(default_factory=list)
     size_errors: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _GivenRecord:
+    """Errors against boxes that came with the scans: of found objects, and of true ones."""
+
+    found: list[tuple[float, float]] = field(default_factory=list)
+    true: list[tuple[float, float]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any] | None:
+        if not self.true:
+            return None
+        result: dict[str, Any] = {"boxes": len(self.true)}
+        for prefix, pairs in (("", self.found), ("true_", self.true)):
+            result[f"{prefix}center_error_m"] = _median([center for center, _ in pairs])
+            result[f"{prefix}size_error_m"] = _median([size for _, size in pairs])
+        return result
 
 
 def annotated(
@@ -109,6 +129,7 @@ class InstanceScores:
         self.names = tuple(names)
         self.scored = scored
         self._records = [_ClassRecord() for _ in self.names]
+        self._given = _GivenRecord()
 
     def add(self, true: Objects, found: Objects, unknown: npt.NDArray[np.bool_]) -> None:
         """Compare the objects of one scan; `unknown` (N,) bool as from `annotated`."""
@@ -144,16 +165,20 @@ class InstanceScores:
                 ]
                 if threshold == THRESHOLDS[0]:
                     one, other = mine[right], theirs[partner[right]]
-                    offset = found.centers[one] - true.centers[other]
-                    record.center_errors += np.linalg.norm(offset, axis=1).tolist()
-                    change = np.abs(found.sizes[one] - true.sizes[other])
-                    record.size_errors += change.mean(axis=1).tolist()
+                    errors = _box_errors(found, one, _boxes(true)[other])
+                    record.center_errors += [center for center, _ in errors]
+                    record.size_errors += [size for _, size in errors]
+                    if true.given is not None:
+                        self._given.found += _box_errors(found, one, true.given[other])
+                        self._given.true += _box_errors(true, theirs, true.given[theirs])
 
     def summary(self) -> dict[str, Any]:
         """JSON-able figures: `ap25`, `ap50` (means over classes with a true object), `true`,
         `found`, `split`, `merged` (sums), `center_error_m`, `size_error_m` (medians over objects
         matched at IoU 0.25; the size error is the mean over the three sides), and the same for
-        each class in `per_class`. None stands for what is not defined.
+        each class in `per_class`. `given_boxes` has the same errors against boxes that came with
+        the scans, and those of our boxes around the true points (`true_center_error_m`,
+        `true_size_error_m`). None stands for what is not defined.
         """
         per_class = {
             self.names[number]: _figures(self._records[number])
@@ -172,6 +197,7 @@ class InstanceScores:
             },
             "center_error_m": _median([e for record in records for e in record.center_errors]),
             "size_error_m": _median([e for record in records for e in record.size_errors]),
+            "given_boxes": self._given.figures(),
             "per_class": per_class,
         }
 
@@ -211,6 +237,20 @@ def _match(iou: Float64Array, threshold: float) -> IntArray:
             partner[row] = best
             free[:, best] = -1.0
     return partner
+
+
+def _boxes(objects: Objects) -> Float64Array:
+    return np.column_stack([objects.centers, objects.sizes])
+
+
+def _box_errors(objects: Objects, rows: IntArray, boxes: Float64Array) -> list[tuple[float, float]]:
+    """Centre and mean size error, metres, of the objects in `rows` (r,) against `boxes` (r, 6),
+    without those of which there is no box."""
+    change = _boxes(objects)[rows] - boxes
+    change = change[np.isfinite(change).all(axis=1)]
+    center = np.linalg.norm(change[:, :3], axis=1)
+    size = np.abs(change[:, 3:]).mean(axis=1)
+    return list(zip(center.tolist(), size.tolist(), strict=True))
 
 
 def _sizes(of_point: IntArray, count: int) -> IntArray:

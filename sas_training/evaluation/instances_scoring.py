@@ -17,6 +17,7 @@ from sas_ros.pieces import grid_cells
 from sas_ros.query import MIN_POINTS
 from sas_ros.segmenter import Segmenter
 from sas_training.evaluation.instances import CLUSTERINGS, InstanceScores, Objects, annotated
+from sas_training.evaluation.instances_boxes import boxes_beside
 from sas_training.evaluation.instances_dbscan import EPSILON, dbscan
 from sas_training.evaluation.labelled import read_objects
 from sas_training.evaluation.labels import LABEL_SETS
@@ -70,7 +71,8 @@ def score_instances(
             elements = segmenter.label(scene, vocabulary)
         of_point, classes, unknown = annotated(scan.labels, scan.instances, scored)
         of_point[scene.element_of_point < 0] = -1
-        true = _with_boxes(scene, cloud, of_point, classes, np.zeros(len(classes)))
+        given = boxes_beside(path, LABEL_SETS[labels], scan.points, of_point, classes)
+        true = _with_boxes(scene, cloud, of_point, classes, np.zeros(len(classes)), given)
         if clustering == "dbscan":
             found = _dbscan_objects(segmenter, scene, cloud, elements, to_class)
         else:
@@ -164,6 +166,7 @@ def _with_boxes(
     of_point: IntArray,
     classes: IntArray,
     confidence: npt.NDArray[np.float64],
+    given: npt.NDArray[np.float64] | None = None,
 ) -> Objects:
     """Objects of `of_point` (N,) with the upright boxes that the robot draws."""
     to_up = rotation_to_z_up(scene.up.direction)
@@ -173,4 +176,4 @@ def _with_boxes(
         points = cloud.points[rows].astype(np.float64) @ to_up.T
         box = upright_box(points, scene.element_of_point[rows])
         centers[number], sizes[number] = to_up.T @ box.center + cloud.origin, box.size
-    return Objects(of_point, classes, centers, sizes, confidence)
+    return Objects(of_point, classes, centers, sizes, confidence, given)

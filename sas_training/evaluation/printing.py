@@ -79,6 +79,14 @@ def _object_lines(found: Mapping[str, Any]) -> list[str]:
                 f"{row['found']:4d}  {row['split']:3d}  {row['merged']:3d}  "
                 f"{_number(row['center_error_m'])} m  {_number(row['size_error_m'])} m"
             )
+    given = found["given_boxes"]
+    if given is not None:
+        lines.append(
+            f"  against {given['boxes']} boxes of the data: "
+            f"{_number(given['center_error_m'])} m  {_number(given['size_error_m'])} m; "
+            "ours around the true points "
+            f"{_number(given['true_center_error_m'])} m  {_number(given['true_size_error_m'])} m"
+        )
     return lines
 
 

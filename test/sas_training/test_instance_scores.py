@@ -23,6 +23,7 @@ from sas_training.evaluation.instances import (
     annotated,
     average_precision,
 )
+from sas_training.evaluation.instances_boxes import boxes_beside
 from sas_training.evaluation.instances_dbscan import dbscan
 from sas_training.evaluation.labelled import read_labelled, read_objects
 from sas_training.evaluation.labels import NUSCENES16, SCANNET20, STUFF
@@ -152,6 +153,56 @@ def test_confidence_ranks_over_all_scans() -> None:
     assert scores.summary()["per_class"]["chair"]["ap50"] == pytest.approx(0.5 / 4)
 
 
+def test_boxes_that_came_with_the_scan_are_compared_too() -> None:
+    of_point, classes, unknown = annotated(LABELS, INSTANCES, THINGS)
+    theirs = np.array([[0, 0, 0.2, 1, 1, 1], [np.nan] * 6, [0, 0, 0.4, 1, 1, 1.6]])
+    true = replace(objects(of_point, classes.tolist()), given=theirs)
+    found = objects(runs((0, 100), (1, 100), (-1, 300)), [CHAIR, CHAIR], [0.9, 0.8])
+    scores = InstanceScores(("floor", "chair", "table"), THINGS)
+    scores.add(true, found, unknown)
+    result = scores.summary()
+    assert result["center_error_m"] == 0  # against our own boxes nothing is wrong
+    assert result["given_boxes"] == {
+        "boxes": 2,
+        "center_error_m": pytest.approx(0.2),  # the table was not found
+        "size_error_m": pytest.approx(0.0),
+        "true_center_error_m": pytest.approx(0.3),
+        "true_size_error_m": pytest.approx(0.1),
+    }
+    assert score(LABELS, INSTANCES, found).summary()["given_boxes"] is None
+
+
+def test_boxes_beside_a_room_go_to_the_objects_they_fit(tmp_path: Path) -> None:
+    path = tmp_path / "room_vert.npy"
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 2) for z in (0, 0.5)])
+    points = np.concatenate([corners, corners + 5, corners + 10, corners + np.array([1.4, 0, 0])])
+    of_point = np.repeat([0, 1, 2, 3], 8)
+    classes = np.array([SCANNET20.id_of(n) for n in ("chair", "chair", "bed", "chair")])
+
+    def beside(path: Path) -> npt.NDArray[np.float64] | None:
+        return boxes_beside(path, SCANNET20, points, of_point, classes)
+
+    assert beside(path) is None
+    assert beside(tmp_path / "room.npz") is None
+    chair, bed = 5.0, 4.0  # of NYU40
+    boxes = [
+        [5.5, 6.1, 5.3, 1.0, 2.2, 0.6, chair],  # of the second object
+        [1.6, 1.0, 0.25, 1.0, 2.0, 0.5, chair],  # between the first and the last, nearer the last
+        [10.5, 11, 10.25, 1.0, 2.0, 0.5, chair],  # where a bed is
+        [30.5, 11, 10.25, 1.0, 2.0, 0.5, bed],  # far away
+    ]
+    np.save(tmp_path / "room_bbox.npy", np.array(boxes))
+    found = beside(path)
+    assert found is not None
+    np.testing.assert_allclose(found[1], [5.5, 6.1, 5.3, 2.2, 1.0, 0.6])
+    np.testing.assert_allclose(found[3], [1.6, 1.0, 0.25, 2.0, 1.0, 0.5])
+    assert np.isnan(found[[0, 2]]).all()
+    for wrong in (np.zeros((2, 6)), np.full((1, 7), np.nan), np.array(["a"])):
+        np.save(tmp_path / "room_bbox.npy", wrong)
+        with pytest.raises(SasError, match="room_bbox"):
+            beside(path)
+
+
 def test_nothing_there_and_nothing_found() -> None:
     result = score(runs((FLOOR, 50)), runs((0, 50)), objects(runs((-1, 50)), [])).summary()
     assert result["ap25"] is None and result["center_error_m"] is None
@@ -271,3 +322,8 @@ def test_real_rooms_are_scored(
     assert found["true"] == 12 and found["ap25"] >= 0.8
     chairs = found["per_class"]["chair"]
     assert (chairs["true"], chairs["ap25"]) == (3, 1)
+    boxes = found["given_boxes"]
+    assert boxes["boxes"] == 12
+    assert boxes["true_center_error_m"] < 0.03 and boxes["true_size_error_m"] < 0.03
+    assert main(evaluate) == 0
+    assert "against 12 boxes of the data" in capsys.readouterr().out

@@ -73,8 +73,8 @@ class RoomRays:
 
     Args:
         room: the room.
-        engine: "open3d", "numpy" (no extra packages, several times slower), or "auto": open3d where
-            it loads. The two differ by a few rays at silhouettes.
+        engine: "open3d", "numpy" (with numba nearly as fast, without several times slower), or
+            "auto": open3d where it loads. The two differ by a few rays at silhouettes.
 
     Raises:
         SasError: the engine is unknown, or open3d is asked for and does not load.
@@ -137,7 +137,7 @@ def _engine(name: str, vertices: Array, triangles: Array) -> Engine:
 @functools.cache
 def _open3d_problem() -> str | None:
     """Why open3d does not load, None where it does; where it is installed all the same, that is
-    said once a process, since rooms then take several times as long for no visible reason."""
+    said once a process, since rooms then take longer for no visible reason."""
     try:
         import open3d  # noqa: F401
     except (ImportError, OSError) as error:
@@ -145,7 +145,7 @@ def _open3d_problem() -> str | None:
         if not absent:
             print(
                 f"open3d is installed, but does not load ({error}). Rooms are made without it, "
-                "which takes several times as long; docs/troubleshooting.md says what it needs.",
+                "which takes longer; docs/troubleshooting.md says what it needs.",
                 file=sys.stderr,
                 flush=True,
             )
