@@ -65,6 +65,7 @@ class FeatureBatch:
         target_rows: (T,) int64 voxels that a teacher has seen and that count.
         targets: what the teachers say about those; features float16.
         parts: where the voxels come from, scene by scene.
+        drawn: (D,) int64 voxels that stage 2 counts, ascending; None: all.
     """
 
     coordinates: torch.Tensor
@@ -74,6 +75,7 @@ class FeatureBatch:
     target_rows: torch.Tensor
     targets: Targets
     parts: tuple[ScenePart, ...]
+    drawn: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,21 @@ class FeatureBatches(Dataset[tuple[FeatureBatch, ...]]):
         return joined_samples(samples, self._settings, chosen)
 
 
-def whole_scene(scene: FeatureScene, settings: BatchSettings) -> FeatureBatch:
-    """A batch of one whole scene without augmentation."""
+def whole_scene(
+    scene: FeatureScene, settings: BatchSettings, rng: np.random.Generator | None = None
+) -> FeatureBatch:
+    """A batch of one whole scene: as it is, or with `rng` as `AugmentSettings.rigid` has it."""
     plain = BatchSettings(
         settings.inputs,
         settings.voxel_size,
         (0.0, 0.0),
         1.0,
-        AugmentSettings(style="none"),
+        AugmentSettings(style="none") if rng is None else settings.augment.rigid,
         settings.with_superpoints,
         0,
         0,
     )
-    rng = np.random.default_rng(0)
+    rng = rng or np.random.default_rng(0)
     return joined_samples([sample(scene, plain, rng)], plain, rng)
 
 
@@ -244,6 +248,9 @@ def joined_samples(
     chosen = np.flatnonzero(wanted)
     if settings.max_voxels and len(chosen) > settings.max_voxels:
         chosen = np.sort(rng.choice(chosen, settings.max_voxels, replace=False))
+    drawn = None
+    if settings.max_voxels and len(rows) > settings.max_voxels:
+        drawn = np.sort(rng.choice(len(rows), settings.max_voxels, replace=False))
     features = _target_features(samples, targets, chosen)
     target_names, target_superpoint = _dense(all_superpoints[chosen])
     return FeatureBatch(
@@ -256,6 +263,7 @@ def joined_samples(
             torch.from_numpy(features), torch.from_numpy(target_superpoint), len(target_names)
         ),
         parts=tuple(parts),
+        drawn=None if drawn is None else torch.from_numpy(drawn),
     )
 
 

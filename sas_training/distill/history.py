@@ -2,13 +2,20 @@
 
 The paper keeps features, H <- a H + (1 - a) F3D, and uses them only through cls(H), the class with
 the largest product with its text vector, for points and for the means of superpoints. Products and
-means are linear: the average of the K products with the text vectors has the same cls as the
-products of the averaged features. So the history of a point is K numbers here instead of C (ScanNet
-at C = 512: 7 GB instead of 182), with the same labels.
+means are linear: the average of the K products with the text vectors is the product of the averaged
+features. So the history of a point is K numbers here instead of C (ScanNet at C = 512: 7 GB instead
+of 182). Labels are those of the paper, but for rounding, when what goes in are plain products and
+`corrected` is false (variant `literal` of `sas_training.distill.self_distillation`). Otherwise:
+
+- cosines go in: H is of features of length one, and its labels need not be those of H of features
+  as they are;
+- `corrected`: what is stored is H / (1 - a^n) after n updates of the point. It needs no start
+  value, and half precision keeps its digits. cls of a point is the same; the mean of a superpoint
+  gives all its points the same weight, where that of H from zero on gives each 1 - a^n, so that cls
+  of a superpoint whose points were not all seen equally often need not be the same.
 
 Rows are in the order of the scene's points, whatever augmentation, crop and voxel grid the student
-saw them in. What is stored is H / (1 - a^n) after n updates of the point, which has the same cls:
-it needs no start value, and half precision keeps its digits.
+saw them in.
 
 Files: `<scene>.<step>.safetensors` in one folder, the state after that step of training. A step
 writes a new file and leaves the earlier ones alone; once a checkpoint of step s is on disk, `keep`

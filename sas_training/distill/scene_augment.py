@@ -1,13 +1,14 @@
 """What a scene goes through before a student sees it: two styles, by name.
 
 `reference` has the distortions of the paper (method reference 6.4): elastic, rotation, scale,
-horizontal flips, a shift of the whole voxel grid. `rooms` has those of the label-trained indoor
+horizontal flips, a shift of the whole voxel grid - of each scene by itself here, while the released
+code draws one shift for all scenes of a batch. `rooms` has those of the label-trained indoor
 student (`sas_training.distill.augment`): points dropped, holes, tilt, noise, other colours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,14 @@ class AugmentSettings:
             raise SasError("scale must be two numbers above 0, the smaller first, up to 10.")
         if not 0 <= self.tilt <= np.pi or not 0 <= self.shift <= 100_000:
             raise SasError("tilt must lie in 0 to pi, and shift in 0 to 100000.")
+
+    @property
+    def rigid(self) -> AugmentSettings:
+        """Of the style "reference" turns and scale alone, what the released code never leaves out;
+        of other styles nothing."""
+        if self.style != "reference":
+            return AugmentSettings(style="none")
+        return replace(self, elastic=0.0, flip=0.0, shift=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,20 +6,37 @@ classes are labels (method reference 6.7):
 
     L = CE(logits of f_i, cls(H_i)) + CE(logits of G_q, cls(Hsp_q)),    added to the stage-1 loss.
 
+Equation 11 of the paper averages features as the student puts them out:
+
+    H_i <- a H_i + (1 - a) f_i,    cls(H_i) = argmax over the words of H_i . text.
+
+Variant `literal` does just that, from H = 0 on, and its logits are the plain products f . text.
+Variant `paper`, the default and what our figures are of, departs from it in two things beside the
+logits (below):
+
+- `normalise`: the history averages cosines, that is features of length one, since the cosine losses
+  of stage 1 leave the length free: it may differ between epochs and points. In the paper a long
+  feature counts more, so that labels of points and of superpoints can differ;
+- `bias_correction`: H_i / (1 - a^n) after n updates. No point's own label differs; but crops see
+  some points of a superpoint more often than others. Without it these weigh more in the mean of the
+  superpoint, with it all weigh the same, so that its label can differ.
+
 Where paper and released code differ, variant `paper` is the paper and `released` the code:
 
 - losses: stage 1 goes on beside the new ones for the last 30 of 100 epochs - a second run of up to
   100 epochs, with a fresh optimiser and learning rate, has only the new ones;
 - start of the history: not mentioned, here `history_epoch`, ten epochs before its first use - one
-  pass over all scenes without augmentation, averaged over superpoints;
+  pass over all whole scenes, turned and scaled but neither bent nor mirrored (other styles of
+  augmentation than `reference` leave them as they are), averaged over superpoints;
 - alpha: no value, 0.9 here - 0.9999, so that the history hardly moves;
 - label of a point: cls(H_i) - that of its superpoint;
-- logits: not mentioned, here cosines / 0.04, since stage 1 leaves the length of features free -
-  plain products, no temperature;
+- logits: products in the equations, here cosines / 0.04, since stage 1 leaves the length of
+  features free - plain products, no temperature;
+- voxels of the new losses: all - at most `objective.max_voxels` of a batch, 20 000;
 - superpoint means: over the points of the superpoint that have a history, in both - over voxels of
   the sample in the code, which hardly differs where histories began as means of superpoints.
 
-All voxels take part, also those that no teacher has seen.
+Voxels that no teacher has seen take part too.
 """
 
 from __future__ import annotations
@@ -36,7 +53,7 @@ from sas_training.distill.feature_batches import FeatureBatch, ScenePart
 from sas_training.distill.history import PRECISIONS, History, SceneHistory
 from sas_training.distill.objectives import StudentFeatures, cross_entropy
 
-VARIANTS = ("paper", "released", "none")
+VARIANTS = ("paper", "released", "literal", "none")
 POINT_LABELS = ("own", "superpoint")
 
 
@@ -49,12 +66,13 @@ class SelfDistillation:
         start_epoch: epochs of stage 1 before the new losses begin.
         history_epoch: epochs before the history begins.
         alpha: weight of the past in the history.
-        bias_correction: divide by 1 - alpha^n, so that the first update counts in full.
+        bias_correction: divide by 1 - alpha^n, so that the first update counts in full, and points
+            of few updates as much as others in the mean of their superpoint.
         temperature: that the logits of the new losses are divided by.
         normalise: history and logits are of cosines, not of plain products.
         point_labels: "own" or "superpoint".
         keep_stage_one: the stage-1 loss goes on beside the new ones.
-        initialise: fill the history by a pass without augmentation when stage 2 begins.
+        initialise: fill the history by a pass over whole scenes when stage 2 begins.
         fresh_optimiser: begin stage 2 with a new optimiser and learning rate.
         weight: of the new losses.
         classes: label set or file of words whose embeddings make the labels; empty: the student's.
@@ -106,6 +124,10 @@ class SelfDistillation:
 
 def variant(name: str) -> SelfDistillation:
     """The preset of a name in `VARIANTS`."""
+    if name == "literal":
+        return SelfDistillation(
+            variant=name, bias_correction=False, temperature=1.0, normalise=False
+        )
     if name != "released":
         return SelfDistillation(variant=name)
     return SelfDistillation(
@@ -207,21 +229,27 @@ def stage_two(
     texts: torch.Tensor,
     settings: SelfDistillation,
 ) -> dict[str, torch.Tensor]:
-    """Sums of the new losses over M voxels, "self_points", and S superpoints, "self_superpoints".
+    """Sums of the new losses over the voxels that count, "self_points", and their superpoints,
+    "self_superpoints".
 
     Args:
         student: of all voxels of the batch.
         texts: (K, C) unit text vectors of the classes.
     """
     device = student.trunk.device
-    grouped = student.means(batch.superpoint.to(device), batch.superpoints)
+    owner, of_voxels, of_superpoints = batch.superpoint, labels.voxels, labels.superpoints
+    if batch.drawn is not None:
+        owner, of_voxels = owner[batch.drawn], of_voxels[batch.drawn]
+        student = student.rows(batch.drawn.to(device))
+        of_superpoints = torch.full_like(of_superpoints, -1)
+        there = _distinct(owner)
+        of_superpoints[there] = labels.superpoints[there]
+    grouped = student.means(owner.to(device), batch.superpoints)
     temperature, normalise = settings.temperature, settings.normalise
     return {
-        "self_points": cross_entropy(
-            student, labels.voxels.to(device), texts, temperature, normalise
-        ),
+        "self_points": cross_entropy(student, of_voxels.to(device), texts, temperature, normalise),
         "self_superpoints": cross_entropy(
-            grouped, labels.superpoints.to(device), texts, temperature, normalise
+            grouped, of_superpoints.to(device), texts, temperature, normalise
         ),
     }
 
@@ -229,4 +257,13 @@ def stage_two(
 def stage_two_terms(batch: FeatureBatch) -> dict[str, int]:
     """How many terms each sum of `stage_two` has: every voxel has just been remembered, so that
     its point and its superpoint have a label."""
-    return {"self_points": len(batch.coordinates), "self_superpoints": batch.superpoints}
+    if batch.drawn is None:
+        return {"self_points": len(batch.coordinates), "self_superpoints": batch.superpoints}
+    superpoints = len(_distinct(batch.superpoint[batch.drawn]))
+    return {"self_points": len(batch.drawn), "self_superpoints": superpoints}
+
+
+def _distinct(owner: torch.Tensor) -> torch.Tensor:
+    """The superpoints (S,) that some voxels (M,) are of."""
+    found: torch.Tensor = torch.unique(owner[owner >= 0])
+    return found

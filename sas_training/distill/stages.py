@@ -129,13 +129,14 @@ class Stages:
     def fill_history(
         self, scenes: FeatureScenes, numbers: Iterable[int], settings: BatchSettings, step: int
     ) -> None:
-        """Histories of some scenes by a pass without augmentation, as the state after `step`
-        steps; those that are there already stay."""
+        """Histories of some scenes by a pass over them as they are or, in the style `reference`,
+        turned and scaled, as the state after `step` steps; those that are there already stay."""
         stage = self._recipe.self_distillation
         for number in numbers:
             if self._history.step_of(scenes.names[number]) is not None:
                 continue
-            batch = whole_scene(scenes.load(number), settings)
+            rng = np.random.default_rng((settings.seed, 14, number))
+            batch = whole_scene(scenes.load(number), settings, rng)
             with torch.no_grad():
                 scores = class_scores(self.features(batch), self._classes, stage)
             state = initial_state(batch.parts[0], scores, stage)
