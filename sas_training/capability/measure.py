@@ -137,7 +137,8 @@ def table_of(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> CapabilityTable:
-    """The table with bootstrap intervals; images of a class are drawn anew, for all teachers alike.
+    """The table with bootstrap intervals of both measures; images of a class are drawn anew, for
+    all teachers and both measures alike.
 
     Args:
         scores: counted; a class without any image is left out.
@@ -157,18 +158,20 @@ def table_of(
     names = (*measured, *zero)
     macro = np.zeros((len(scores.teachers), len(names)))
     micro = np.zeros_like(macro)
-    ends = np.zeros((*macro.shape, 2))
+    ends, pooled_ends = np.zeros((2, *macro.shape, 2))
     for column, name in enumerate(measured):
-        each = scores.each(name)
+        each, drawn = scores.each(name), ((seed, column), resamples, level)
         macro[:, column] = each.mean(axis=1)
         micro[:, column] = scores.pooled(name)
-        ends[:, column] = interval(each, (seed, column), resamples, level)
+        ends[:, column] = interval(each, *drawn)
+        pooled_ends[:, column] = pooled_interval(scores.overlap[name], scores.union[name], *drawn)
     return CapabilityTable(
         teachers=scores.teachers,
         classes=names,
         scores=macro,
         pooled=micro,
         intervals=ends,
+        pooled_intervals=pooled_ends,
         level=level,
         made=made,
     )
@@ -181,10 +184,30 @@ def interval(
     where there are fewer than `LEAST_IMAGES`."""
     if each.shape[1] < LEAST_IMAGES:
         return np.tile([0.0, 1.0], (len(each), 1))
+    return _ends(each[:, _draws(each.shape[1], seed, resamples)].mean(axis=2), level)
+
+
+def pooled_interval(
+    overlap: Counts, union: Counts, seed: Sequence[int], resamples: int, level: float
+) -> npt.NDArray[np.float64]:
+    """The same of the sums of `overlap` (T, n) over the sums of `union` (T, n), on the same draws
+    of images; a draw without a single pixel counts as 0."""
+    if overlap.shape[1] < LEAST_IMAGES:
+        return np.tile([0.0, 1.0], (len(overlap), 1))
+    rows = _draws(overlap.shape[1], seed, resamples)
+    both, either = (counts[:, rows].sum(axis=2) for counts in (overlap, union))
+    return _ends(both / np.maximum(either, 1), level)
+
+
+def _draws(images: int, seed: Sequence[int], resamples: int) -> npt.NDArray[np.int64]:
+    """(resamples, n) images, each row n of n with replacement."""
     rng = np.random.default_rng(list(seed))
-    rows = rng.integers(each.shape[1], size=(resamples, each.shape[1]))
-    means = each[:, rows].mean(axis=2)
-    return np.asarray(np.quantile(means, ((1 - level) / 2, (1 + level) / 2), axis=1).T)
+    return rng.integers(images, size=(resamples, images))
+
+
+def _ends(values: npt.NDArray[np.float64], level: float) -> npt.NDArray[np.float64]:
+    """(T, 2) ends of the middle `level` of `values` (T, resamples)."""
+    return np.asarray(np.quantile(values, ((1 - level) / 2, (1 + level) / 2), axis=1).T)
 
 
 def measure(

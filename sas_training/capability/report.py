@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sas_ros.files import atomic_write
 from sas_training.capability.files import CapabilityFiles
 from sas_training.capability.measure import Scores
@@ -16,6 +19,8 @@ from sas_training.capability.table import CapabilityTable
 
 SCORES_KIND = "sas_capability_scores"
 FORMAT_VERSION = 1
+
+Values = npt.NDArray[np.float64]
 
 
 def rejects(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
@@ -95,20 +100,32 @@ def markdown(
 
 
 def _table(table: CapabilityTable, counts: Mapping[str, int]) -> list[str]:
-    """Mean IoU with its interval, and pooled IoU, in per cent."""
-    heads = [f"{name}, mean [{table.level:.0%}] | pooled" for name in table.teachers]
+    """Mean IoU and pooled IoU with their intervals, in per cent."""
+    end = f"[{table.level:.0%}]"
+    heads = [f"{name}, mean {end} | pooled {end}" for name in table.teachers]
     lines = [
         f"| class | images | {' | '.join(heads)} |",
         "|---|---|" + "---|---|" * len(table.teachers),
     ]
     for column, name in enumerate(table.classes):
-        cells = []
-        for row in range(len(table.teachers)):
-            mean = f"{100 * table.scores[row, column]:.1f}"
-            if table.intervals is not None:
-                low, high = 100 * table.intervals[row, column]
-                mean += f" [{low:.1f}, {high:.1f}]"
-            pooled = "" if table.pooled is None else f"{100 * table.pooled[row, column]:.1f}"
-            cells.append(f"{mean} | {pooled}")
+        cells = [
+            _cell(values, ends, row, column)
+            for row in range(len(table.teachers))
+            for values, ends in (
+                (table.scores, table.intervals),
+                (table.pooled, table.pooled_intervals),
+            )
+        ]
         lines.append(f"| {name} | {counts.get(name, 0)} | {' | '.join(cells)} |")
     return lines
+
+
+def _cell(values: Values | None, ends: Values | None, row: int, column: int) -> str:
+    """A score with its interval, as far as there are any."""
+    if values is None:
+        return ""
+    score = f"{100 * values[row, column]:.1f}"
+    if ends is None:
+        return score
+    low, high = 100 * ends[row, column]
+    return f"{score} [{low:.1f}, {high:.1f}]"

@@ -23,6 +23,8 @@ from sas_ros.files import atomic_write
 FORMAT_VERSION = 1
 KIND = "sas_capability_table"
 MEASURES = ("macro", "micro")
+ARRAYS = ("scores", "pooled", "intervals", "pooled_intervals")
+"""Entries with a line per class; all but the first may be missing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class CapabilityTable:
         pooled: (T, K) float64 in 0 to 1, pooled over images (`micro`), or None.
         intervals: (T, K, 2) float64, lower and upper end of a bootstrap interval of `scores`, or
             None.
+        pooled_intervals: the same of `pooled`, or None, as in tables of before there were any.
         level: confidence of the intervals.
 
     Raises `SasError` when the parts do not fit together.
@@ -67,6 +70,7 @@ class CapabilityTable:
     made: Measurement = field(default_factory=Measurement)
     pooled: npt.NDArray[np.float64] | None = None
     intervals: npt.NDArray[np.float64] | None = None
+    pooled_intervals: npt.NDArray[np.float64] | None = None
     level: float = 0.95
 
     def __post_init__(self) -> None:
@@ -83,10 +87,15 @@ class CapabilityTable:
         self._put("scores", self.scores, shape)
         if self.pooled is not None:
             self._put("pooled", self.pooled, shape)
-        if self.intervals is not None:
-            ends = self._put("intervals", self.intervals, (*shape, 2))
+        for name in ("intervals", "pooled_intervals"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            ends = self._put(name, given, (*shape, 2))
             if (ends[..., 0] > ends[..., 1]).any():
                 raise SasError("An interval of the capability table ends below its beginning.")
+        if self.pooled_intervals is not None and self.pooled is None:
+            raise SasError("A capability table has intervals of pooled scores, but not these.")
         if not 0 < self.level < 1:
             raise SasError(f"The level of intervals lies between 0 and 1, not {self.level:g}.")
         if self.made.images_per_class < 0:
@@ -135,11 +144,7 @@ class CapabilityTable:
         Raises:
             SasError: a teacher or class that is not there, or a measure that is not.
         """
-        if measure not in MEASURES:
-            raise SasError(f"{measure!r} is no measure; known are {', '.join(MEASURES)}.")
-        values = self.scores if measure == "macro" else self.pooled
-        if values is None:
-            raise SasError("This capability table has no pooled (micro) scores; use macro.")
+        values = self.of_measure(measure).scores
         rows = self._rows(teachers)
         missing = [name for name in classes if name not in self.classes]
         if missing and absent is None:
@@ -156,6 +161,20 @@ class CapabilityTable:
                     result[row, column] = own[at[name]]
         return result
 
+    def of_measure(self, measure: str) -> CapabilityTable:
+        """The table with the scores of a measure, and their intervals, in the place of `scores`.
+
+        Raises:
+            SasError: a measure that is not, or that the table does not have.
+        """
+        if measure not in MEASURES:
+            raise SasError(f"{measure!r} is no measure; known are {', '.join(MEASURES)}.")
+        if measure == "macro":
+            return self
+        if self.pooled is None:
+            raise SasError("This capability table has no pooled (micro) scores; use macro.")
+        return replace(self, scores=self.pooled, intervals=self.pooled_intervals)
+
     def of_teachers(self, teachers: Sequence[str]) -> CapabilityTable:
         """The table of these teachers alone, in the given order.
 
@@ -163,13 +182,11 @@ class CapabilityTable:
             SasError: a teacher that is not there.
         """
         rows = self._rows(teachers)
-        return replace(
-            self,
-            teachers=tuple(teachers),
-            scores=self.scores[rows],
-            pooled=None if self.pooled is None else self.pooled[rows],
-            intervals=None if self.intervals is None else self.intervals[rows],
-        )
+        kept = {name: getattr(self, name) for name in ARRAYS}
+        own: dict[str, Any] = {
+            name: None if values is None else values[rows] for name, values in kept.items()
+        }
+        return replace(self, teachers=tuple(teachers), **own)
 
     def _rows(self, teachers: Sequence[str]) -> list[int]:
         unknown = [name for name in teachers if name not in self.teachers]
@@ -202,7 +219,7 @@ class CapabilityTable:
                 f"The notes of a capability table must be plain JSON: {error}."
             ) from None
         blocks = [text.removesuffix("\n}")]
-        for name in ("scores", "pooled", "intervals"):
+        for name in ARRAYS:
             values = getattr(self, name)
             if values is not None:
                 lines = [
@@ -251,8 +268,13 @@ def _from_json(content: dict[str, Any]) -> CapabilityTable:
     teachers = _texts(content, "teachers")
     classes = tuple(scores)
     tables = {
-        name: _matrix(name, _entry(content, name, dict), classes, (len(teachers), *ends))
-        for name, ends in (("scores", ()), ("pooled", ()), ("intervals", (2,)))
+        name: _matrix(
+            name,
+            _entry(content, name, dict),
+            classes,
+            (len(teachers), 2) if name.endswith("intervals") else (len(teachers),),
+        )
+        for name in ARRAYS
         if name in content
     }
     seeds = _entry(made, "seeds", list)
@@ -274,6 +296,7 @@ def _from_json(content: dict[str, Any]) -> CapabilityTable:
         ),
         pooled=tables.get("pooled"),
         intervals=tables.get("intervals"),
+        pooled_intervals=tables.get("pooled_intervals"),
         # However many digits there are: out of range is said further on.
         level=float(max(min(_entry(content, "level", (int, float)), 2.0), -2.0)),
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM
@@ -65,7 +69,8 @@ def load_callers(
         cache: folder where masks of mask teachers are kept; None: nowhere.
 
     Returns:
-        title -> teacher, and the name of the encoder with the words' texts, for the record.
+        title -> teacher, and for the record the name of the encoder, the words' texts, and
+        `vectors_sha256`, which tells two files of weights of one name apart.
 
     Raises:
         SasError: two of one title, something missing, or a teacher of another text space.
@@ -94,7 +99,18 @@ def load_callers(
         choice.called: Caller(_aligned(choice, loaded[choice.called], texts, cache), rows, look)
         for choice in choices
     }
-    return callers, {"encoder": name, "texts": [list(group) for group in words.texts]}
+    about = {"encoder": name, "texts": [list(group) for group in words.texts]}
+    return callers, {**about, "vectors_sha256": vectors_hash(rows)}
+
+
+def vectors_hash(rows: npt.NDArray[np.float32]) -> str:
+    """SHA-256 of word vectors (K, C) to two decimals, as little-endian float32.
+
+    Two decimals, as `AlignedTeacher` takes them, so that hardly any rounding of another machine is
+    in it; no negative zeros.
+    """
+    rounded = np.ascontiguousarray(rows.round(2) + 0.0, "<f4")
+    return hashlib.sha256(rounded.tobytes()).hexdigest()
 
 
 def _loaded(choice: TeacherChoice, device: str) -> Teacher:

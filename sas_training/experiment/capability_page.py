@@ -26,7 +26,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"classes, the mean of {len(TEACHERS)} teachers; of the difference of two teachers, and "
         "how often its sign is right (a tie counts half, guessing gives 0.50), the mean of all "
         "pairs. In brackets: "
-        f"{100 * result['level']:.0f} % bootstrap over classes.",
+        f"{100 * result['level']:.0f} % bootstrap over classes.{_world(result)}",
         "",
         "| link | classes | images | Spearman | of differences | signs right | mean error |",
         "|---|---|---|---|---|---|---|",
@@ -73,6 +73,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         values = [f"{entry[what][name]:.2f}" for name in TEACHERS for what in ("true", last)]
         lines.append(f"| {entry['class']} | {entry['used'][last]} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _world(result: Mapping[str, Any]) -> str:
+    """Which version of the world the rooms are of; older results do not say it."""
+    version = result.get("world_version")
+    return "" if version is None else f" Rooms and pictures are of version {version} of the world."
 
 
 def _rows_and_steps(figures: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from sas_training.experiment.capability_truth import classes_shown
 from sas_training.experiment.figures import RowCounts, all_figures
 from sas_training.experiment.settings import PAIR, TEACHERS
 from sas_training.priors.saving import read_report
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 FORMAT_VERSION = 1
 KIND = "sas_capability_experiment"
@@ -90,6 +91,7 @@ def result_of(
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "made_with": f"sas_ros {__version__}",
+        "world_version": WORLD_VERSION,
         "scale": about.settings.scale,
         "seeds": {"group": group, "world": seeds.world, "teachers": about.seed},
         "held_out_rooms": about.ablation.rooms("held_out"),

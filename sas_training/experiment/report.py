@@ -15,6 +15,7 @@ from sas_training.experiment.chart import draw_chart
 from sas_training.experiment.checks import checks_markdown
 from sas_training.experiment.figures import LEVEL, RowCounts, all_figures
 from sas_training.experiment.settings import ExperimentSettings
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 FORMAT_VERSION = 2
 KIND = "sas_ablation"
@@ -33,6 +34,7 @@ def result_of(
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
+        "world_version": WORLD_VERSION,
         "scale": settings.scale,
         "seeds": {"group": group, "world": seeds.world, "runs": list(seeds.runs)},
         "held_out_rooms": settings.rooms.held_out,
@@ -92,7 +94,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"# Ablation: {_title(result)}",
         "",
         "mIoU in per cent over all held-out rooms, mean over the repetitions; the interval is a "
-        f"{100 * result['level']:.0f} % bootstrap over rooms. `seen`: of points that frames show.",
+        f"{100 * result['level']:.0f} % bootstrap over rooms. `seen`: of points that frames show."
+        f"{_world(result)}",
         "",
         "| row | mIoU | deviation | interval | seen |",
         "|---|---|---|---|---|",
@@ -129,6 +132,12 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 _SHARED = "; repetitions share their teachers, so that rows of teachers do not differ at all"
+
+
+def _world(result: Mapping[str, Any]) -> str:
+    """Which version of the world the rooms are of; older results do not say it."""
+    version = result.get("world_version")
+    return "" if version is None else f" Rooms are of version {version} of the world."
 
 
 def _percent(value: float) -> str:

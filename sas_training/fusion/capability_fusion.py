@@ -21,8 +21,10 @@ Where paper and released code differ, rule `capability` is the paper and `releas
   rows when they differ. Every rule here takes the union of the masks and fuses those that have seen
   the point; what one alone has seen is its feature;
 - all relative confidences 0 / 0: NaN in the code, equal weights here;
-- scores of the table: mean IoU - pooled IoU; choose with `measure`. Neither asks how well they are
-  known: `certainty` reads the table by its intervals instead (`sas_training.capability.certainty`);
+- scores of the table: mean IoU - pooled IoU; choose with `measure`, which is the mean, `macro`, for
+  every rule until it is set: the code to the letter is `released` with `micro`. Neither asks how
+  well they are known: `certainty` reads the table by its intervals instead
+  (`sas_training.capability.certainty`);
 - precision: the code multiplies float16; here it is float32, and ties take the first class.
 
 Two baselines of the paper: `addition`, the plain sum, and `linear`, a sum weighted by a_m = max
@@ -62,7 +64,7 @@ class FusionSettings:
         measure: which scores of the table, `macro` (paper) or `micro` (released).
         certainty: how scores are read, one of `CERTAINTIES`: `mean` (paper), the `lower` ends of
             their intervals, or `separate`, so that teachers differ only where intervals do. The
-            intervals are those of `macro`.
+            intervals are those of `measure`.
         chunk: points at a time.
     """
 
@@ -88,11 +90,6 @@ class FusionSettings:
             raise SasError(
                 f"{self.certainty!r} is no reading of capabilities; known are "
                 f"{', '.join(CERTAINTIES)}."
-            )
-        if self.certainty != "mean" and self.measure != "macro":
-            raise SasError(
-                "The intervals of a capability table are those of its macro scores; with the "
-                f"measure {self.measure!r}, certainty must be mean."
             )
         if self.chunk < 1:
             raise SasError("A chunk needs at least one point.")
@@ -276,6 +273,13 @@ def _scores(
     scores = np.zeros((len(own), len(names)))
     columns = [names.index(name) for name in known]
     # Others in the table must not decide whether two of these are told apart.
-    read = cautious(table.of_teachers(own), settings.certainty)
-    scores[:, columns] = read.aligned(own, known, measure=settings.measure)
+    measured = table.of_teachers(own).of_measure(settings.measure)
+    if settings.certainty != "mean" and measured.intervals is None and table.intervals is not None:
+        raise SasError(
+            "This capability table has intervals of its macro scores alone; with the measure "
+            f"{settings.measure!r}, certainty must be mean. `sas capability` in the folder that "
+            "the table is from adds the others, and asks no teacher again."
+        )
+    read = cautious(measured, settings.certainty)
+    scores[:, columns] = read.aligned(own, known)
     return scores

@@ -21,7 +21,7 @@ from sas_training.capability.pseudo_masks import RejectionRule
 from sas_training.capability.running import NothingLeft
 from sas_training.capability.table import CapabilityTable
 from sas_training.cli import main
-from sas_training.experiment import capability_files, capability_links, making
+from sas_training.experiment import capability_files, capability_links, making, report
 from sas_training.experiment.agreement import (
     HEADLINES,
     agreement,
@@ -48,7 +48,15 @@ from sas_training.experiment.capability_truth import classes_shown, true_table
 from sas_training.experiment.figures import RowCounts, row_figures
 from sas_training.experiment.files import Files
 from sas_training.experiment.network import SmallNetwork
-from sas_training.experiment.settings import PAIR, SCALES, TEACHERS, load_settings
+from sas_training.experiment.rows import ROWS_2D
+from sas_training.experiment.settings import (
+    PAIR,
+    SCALES,
+    TEACHERS,
+    ExperimentSettings,
+    load_settings,
+)
+from sas_training.experiment.students import ROWS_3D
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
 from sas_training.jobs import Job, Workers
 from sas_training.priors import autoencoder as coding
@@ -57,6 +65,7 @@ from sas_training.priors.saving import PIPELINE, SEGMENTER, save_pipeline, save_
 from sas_training.priors.segmenter import new_segmenter
 from sas_training.priors.settings import load_priors_settings
 from sas_training.priors.text import text_parts
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -325,6 +334,14 @@ def test_links_are_compared_on_classes_that_are_shown_and_measured_by_all(tmp_pa
         assert all(one[name] is None for name in HEADLINES)
     write_result(tmp_path / "out", result)
     assert read_result(tmp_path / "out" / "capability.json") == _plain(result)
+    # Which world this is; a result of before that was written down is read as it is.
+    assert result["world_version"] == WORLD_VERSION
+    said = f"Rooms and pictures are of version {WORLD_VERSION} of the world."
+    assert said in (tmp_path / "out" / "capability.md").read_text()
+    older = {name: value for name, value in result.items() if name != "world_version"}
+    assert said not in markdown(older)
+    write_result(tmp_path / "older", older)
+    assert read_result(tmp_path / "older" / "capability.json") == _plain(older)
 
 
 def test_a_link_that_measured_nothing_says_so_and_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -581,6 +598,20 @@ def test_the_published_result_can_be_read_and_its_page_and_chart_belong_to_it() 
         assert f"{100 * share['value']:.0f} % ({ends})" in said
     for link in result["links"].values():
         assert sum(link["used"].values()) + sum(link["rejected"].values()) == 320
+
+
+def test_the_ablation_says_which_world_its_rooms_are_of() -> None:
+    counts = np.ones((5, 2, 20, 21), dtype=np.int64)
+    rows = {name: RowCounts(counts, counts) for name in (*ROWS_2D, *ROWS_3D)}
+    made = report.result_of(ExperimentSettings(), "development", rows, {})
+    assert made["world_version"] == WORLD_VERSION
+    published = report.read_result(_PUBLISHED / "ablation.json")
+    published.pop("world_version", None)  # as in results of before that was written down
+    page = report.markdown(published)
+    said = f" Rooms are of version {WORLD_VERSION} of the world."
+    assert said not in page
+    now = report.markdown({**published, "world_version": WORLD_VERSION})
+    assert now.replace(said, "") == page != now
 
 
 def _valid() -> dict[str, Any]:

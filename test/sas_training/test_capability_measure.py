@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from sas_training.capability.files import write_image, write_mask
 from sas_training.capability.measure import (
     LEAST_IMAGES,
     Example,
+    Scores,
     count,
     interval,
     measure,
+    pooled_interval,
     table_of,
 )
 from sas_training.capability.samples import examples_of
@@ -163,6 +166,7 @@ def test_macro_and_micro_equal_the_equations() -> None:
             assert table.pooled[row, column] == pytest.approx(micro[word])
             low, high = table.intervals[row, column]
             assert low <= macro[word] <= high and low < high
+    assert table.pooled_intervals is not None
     assert not table.scores[:, 2].any() and not table.intervals[:, 2].any()
     again = measure(callers, WORDS, given, made, zero=("blue",), batch=1)
     assert again.to_json() == table.to_json()
@@ -204,6 +208,35 @@ def test_few_images_leave_everything_open() -> None:
     enough = interval(each, (1,), 100, 0.95)
     assert (0 < enough[:, 0]).all() and (enough[:, 0] < enough[:, 1]).all()
     assert (enough[:, 1] < 1).all()
+
+
+def test_pooled_intervals_are_of_the_ratio_of_sums_on_the_same_draws() -> None:
+    """Against a transcription that goes draw by draw, with Python's sums and numpy's quantile."""
+    rng = np.random.default_rng(4)
+    union = {word: rng.integers(1, 4000, (2, 9)) for word in WORDS[:2]}
+    overlap = {word: rng.integers(0, counts + 1) for word, counts in union.items()}
+    union["red"][1, :] = overlap["red"][1, :] = 0  # a teacher and masks that say nothing
+    images = dict.fromkeys(WORDS[:2], tuple("abcdefghi"))
+    scores = Scores(("one", "two"), images, overlap, union)
+    found = table_of(scores, Measurement(), zero=WORDS[2:], seed=6, resamples=300, level=0.8)
+    assert found.pooled_intervals is not None and found.intervals is not None
+    assert not found.pooled_intervals[:, 2].any()
+    assert not found.pooled_intervals[1, 0].any()
+    for column, word in enumerate(WORDS[:2]):
+        draws = np.random.default_rng([6, column]).integers(9, size=(300, 9)).tolist()
+        for row in range(2):
+            inside, outside = overlap[word][row].tolist(), union[word][row].tolist()
+            ratios, means = [], []
+            for draw in draws:
+                both, either = sum(inside[n] for n in draw), sum(outside[n] for n in draw)
+                ratios.append(both / either if either else 0.0)
+                each = [inside[n] / outside[n] if outside[n] else 0.0 for n in draw]
+                means.append(sum(each) / len(each))
+            for ends, values in ((found.pooled_intervals, ratios), (found.intervals, means)):
+                expected = [float(np.quantile(values, end)) for end in (0.1, 0.9)]
+                np.testing.assert_allclose(ends[row, column], expected, rtol=0, atol=1e-12)
+    few = pooled_interval(overlap["red"][:, :4], union["red"][:, :4], (1,), 100, 0.95)
+    np.testing.assert_array_equal(few, [[0, 1], [0, 1]])
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:
@@ -297,11 +330,36 @@ def test_fusion_weighs_by_the_reading() -> None:
     np.testing.assert_allclose(weights["separate"], [0.5, 0.5], atol=1e-3)
 
 
+def test_fusion_reads_pooled_scores_by_their_own_intervals() -> None:
+    mask = np.ones(1, bool)
+    say = [
+        PointFeatures(np.eye(3, dtype=np.float16)[:1], mask, "a", "s"),
+        PointFeatures(np.eye(3, dtype=np.float16)[1:2], mask, "b", "s"),
+    ]
+    macro = table([[0.9] * 3, [0.1] * 3], [[[0.8, 1.0]] * 3, [[0.0, 0.2]] * 3])
+    ends = np.array([[[0.35, 0.6]] * 3, [[0.3, 0.55]] * 3])
+    one = replace(macro, pooled=np.array([[0.5] * 3, [0.4] * 3]), pooled_intervals=ends)
+
+    def share(certainty: str, of: CapabilityTable = one) -> float:
+        how = FusionSettings(certainty=certainty, measure="micro")
+        fused = fuse_teachers(say, TEXT, WORDS, of, how).features[0].astype(float)
+        return float(fused[0] / fused[:2].sum())
+
+    assert share("mean") == pytest.approx(1 / (1 + np.exp(-0.1 / 0.05)), abs=1e-3)
+    assert share("lower") == pytest.approx(1 / (1 + np.exp(-0.05 / 0.05)), abs=1e-3)
+    assert share("separate") == pytest.approx(0.5, abs=1e-3)
+    older = replace(one, pooled_intervals=None)
+    assert share("mean", older) == share("mean")
+    with pytest.raises(SasError, match="intervals of its macro scores alone"):
+        share("lower", older)
+    with pytest.raises(SasError, match="needs a table with intervals"):
+        share("lower", replace(older, intervals=None))
+
+
 def test_readings_are_checked_where_they_are_chosen() -> None:
     with pytest.raises(SasError, match="no reading"):
         FusionSettings(certainty="upper")
-    with pytest.raises(SasError, match="macro"):
-        FusionSettings(certainty="lower", measure="micro")
+    assert FusionSettings(certainty="lower", measure="micro").measure == "micro"
     with pytest.raises(SasError, match="certainty is mean or lower or separate"):
         FusionChoice(certainty="upper")
     assert FusionChoice("capability", "a.json", certainty="lower").certainty == "lower"

@@ -1,7 +1,11 @@
-"""Stopped before any of its files is put in place, a run goes on and ends with the same ones."""
+"""Stopped before any of its files is put in place, a run goes on and ends with the same ones.
+
+Stopped here is Ctrl-C; test_capability_killed.py kills processes.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from sas_training.capability.class_maps import Caller
 from sas_training.capability.files import write_image, write_mask
 from sas_training.capability.running import Plan, run
 from sas_training.capability.segmenters import Segmented
+from sas_training.capability.table import CapabilityTable
 
 pytest.importorskip("scipy")
 
@@ -96,6 +101,9 @@ def test_stopped_before_any_file_it_ends_the_same(
 
 def test_a_second_run_asks_nobody_again(given: Path, tmp_path: Path) -> None:
     go(given, tmp_path)
+    # As if measured before pooled scores had intervals.
+    path = tmp_path / "capability.json"
+    replace(CapabilityTable.load(path), pooled_intervals=None).save(path)
     plan = Plan(
         tmp_path,
         WORDS,
@@ -114,3 +122,7 @@ def test_a_second_run_asks_nobody_again(given: Path, tmp_path: Path) -> None:
     outcome = run(plan, None, Nobody(), {"one": Caller(teacher, np.eye(3, dtype=np.float32))})
     assert teacher.asked == [] and outcome.table is not None
     assert outcome.table.scores.min() > 0
+    assert CapabilityTable.load(path).pooled_intervals is not None
+    page = (tmp_path / "report.md").read_text()
+    assert "| class | images | one, mean [95%] | pooled [95%] |" in page
+    assert page.count(" [0.0, 100.0] |") == 4  # two classes, both scores, of too few images

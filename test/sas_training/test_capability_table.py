@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sas_ros.errors import SasError
-from sas_training.capability.table import CapabilityTable, Measurement
+from sas_training.capability.table import ARRAYS, CapabilityTable, Measurement
 
 SCORES = np.array([[0.1, 1 / 3, 0.9], [0.0, 1.0, 0.25]])
 
@@ -23,12 +23,15 @@ def some(**changes: Any) -> CapabilityTable:
         "made": Measurement(("a good photo of {}",), (0, 1), {"images": "sd-1.5"}, 50, {"a": [1]}),
         "pooled": SCORES / 2,
         "intervals": np.stack([SCORES * 0.9, SCORES * 0.95 + 0.05], axis=-1),
+        "pooled_intervals": np.stack([SCORES * 0.4, SCORES * 0.5 + 0.1], axis=-1),
         "level": 0.9,
     }
     return CapabilityTable(**{**parts, **changes})
 
 
-@pytest.mark.parametrize("changes", [{}, {"pooled": None, "intervals": None}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"pooled_intervals": None}, dict.fromkeys(ARRAYS[1:])], ids=str
+)
 def test_what_is_saved_is_loaded(tmp_path: Path, changes: dict[str, Any]) -> None:
     table, path = some(**changes), tmp_path / "table.json"
     table.save(path)
@@ -39,13 +42,25 @@ def test_what_is_saved_is_loaded(tmp_path: Path, changes: dict[str, Any]) -> Non
         table.made,
         table.level,
     )
-    for name in ("scores", "pooled", "intervals"):
+    for name in ARRAYS:
         one, other = getattr(found, name), getattr(table, name)
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_array_equal(one, other)
     assert found.to_json() == path.read_text(encoding="utf-8")
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_file_of_before_pooled_scores_had_intervals_is_read_and_written_as_it_was(
+    tmp_path: Path,
+) -> None:
+    text = some(pooled_intervals=None).to_json()
+    assert "pooled_intervals" not in text and '"format_version": 1' in text
+    (tmp_path / "table.json").write_text(text)
+    found = CapabilityTable.load(tmp_path / "table.json")
+    assert found.pooled_intervals is None and found.intervals is not None
+    assert found.of_measure("micro").intervals is None
+    assert found.to_json() == text
 
 
 def test_a_class_is_a_line_that_people_can_read() -> None:
@@ -63,6 +78,16 @@ def test_scores_come_in_the_order_asked_for() -> None:
     np.testing.assert_array_equal(pooled, [[0.45, 0.0]])
 
 
+def test_a_measure_brings_its_intervals_along() -> None:
+    table = some()
+    assert table.of_measure("macro") is table
+    one = table.of_teachers(["seem"]).of_measure("micro")
+    assert table.pooled is not None and table.pooled_intervals is not None
+    assert one.intervals is not None
+    np.testing.assert_array_equal(one.scores, table.pooled[1:])
+    np.testing.assert_array_equal(one.intervals, table.pooled_intervals[1:])
+
+
 def test_what_the_table_does_not_know_is_a_sentence() -> None:
     with pytest.raises(SasError, match=r"no score for 'lamp' \(2 of 3 classes"):
         some().aligned(["lseg"], ["wall", "lamp", "rug"])
@@ -71,7 +96,7 @@ def test_what_the_table_does_not_know_is_a_sentence() -> None:
     with pytest.raises(SasError, match="macro, micro"):
         some().aligned(["lseg"], ["wall"], measure="median")
     with pytest.raises(SasError, match="no pooled"):
-        some(pooled=None).aligned(["lseg"], ["wall"], measure="micro")
+        some(pooled=None, pooled_intervals=None).aligned(["lseg"], ["wall"], measure="micro")
 
 
 def test_the_table_is_a_copy_that_nobody_changes() -> None:
@@ -95,6 +120,9 @@ def test_the_table_is_a_copy_that_nobody_changes() -> None:
         ({"pooled": -SCORES}, "pooled of 'lseg' for 'wall' are -0.1"),
         ({"intervals": np.zeros((2, 3))}, r"intervals.*\(2, 3, 2\)"),
         ({"intervals": np.tile([0.5, 0.4], (2, 3, 1))}, "ends below"),
+        ({"pooled_intervals": np.zeros((2, 3))}, r"pooled_intervals.*\(2, 3, 2\)"),
+        ({"pooled_intervals": np.tile([0.5, 0.4], (2, 3, 1))}, "ends below"),
+        ({"pooled": None}, "intervals of pooled scores, but not these"),
         ({"level": 1.0}, "level"),
         ({"made": Measurement(prompts=("a photo",))}, "exactly one"),
         ({"made": Measurement(images_per_class=-1)}, "fewer than 0"),
@@ -144,6 +172,8 @@ def edited(*keys: str, to: Any) -> str:
         (edited("scores", to={}), "classes of pooled are not those of scores"),
         (edited("pooled", "wall", to=None), "classes of pooled are not those of scores"),
         (edited("intervals", "wall", to=[0.5, 0.5]), "'wall'.*one entry for each teacher"),
+        (edited("pooled_intervals", to=[0.5]), "damaged.*'pooled_intervals'"),
+        (edited("pooled_intervals", "wall", to=[0.5, 0.5]), "'wall'.*one entry for each teacher"),
         (edited("level", to="high"), "damaged.*'level'"),
     ],
 )

@@ -139,7 +139,6 @@ def test_a_word_to_treat_apart_is_one_of_the_recipe(tmp_path: Path) -> None:
     [
         ('measure = "pooled"', "measure is macro or micro, not 'pooled'"),
         ("measure = 1", "measure must be text"),
-        ('certainty = "lower"\nmeasure = "micro"', "certainty must be mean"),
         ('normalise = "yes"', "normalise is rule or always or never, not 'yes'"),
         ("normalise = true", "normalise must be text"),
         ("other = 3", "other must be text"),

@@ -1,0 +1,372 @@
+"""Killed (SIGKILL) in every stage, commands go on and end as they would have undisturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_scenes import make_seven_scenes
+from safetensors.torch import load_file
+
+from sas_ros.language.available import MINILM, encoder_available
+from sas_training.capability.files import write_image, write_mask
+from sas_training.capability.table import CapabilityTable
+from sas_training.experiment import making
+from sas_training.experiment.capability_files import VOCABULARY
+from sas_training.experiment.files import Files
+from sas_training.experiment.network import SmallNetwork
+from sas_training.experiment.settings import TEACHERS, load_settings
+from sas_training.experiment.teachers import TeacherFacts, save_teacher
+from sas_training.priors.autoencoder import new_autoencoder
+from sas_training.priors.denoiser import new_denoiser
+from sas_training.priors.saving import PIPELINE, SEGMENTER, save_pipeline, save_segmenter
+from sas_training.priors.segmenter import new_segmenter
+from sas_training.priors.settings import load_priors_settings
+from sas_training.priors.text import text_parts
+from sas_training.scenes.procedural.dataset import write_dataset
+
+for package in ("scipy", "numba", "tqdm", "diffusers", "transformers"):
+    pytest.importorskip(package)
+if encoder_available(MINILM) is not None:
+    pytest.skip("needs the offline text encoder", allow_module_level=True)
+
+LIVES = """
+import json, os, signal, sys
+from pathlib import Path
+import scipy.ndimage, torch, tqdm
+from diffusers import StableDiffusionPipeline
+from transformers import BertModel, SamModel, SamProcessor
+from sas_training.cli import main
+import sas_training.experiment.capability_stages, sas_training.priors.stages
+import sas_training.capability.running, sas_training.learn.fusion_report
+from sas_training.experiment.single_objects import object_picture
+from sas_training.priors import held_out, sheets
+from sas_training.priors.pictures import room_frames
+held_out.PER_CLASS = held_out.ROOMS = sheets.STEPS = 1
+object_picture("bed", (0,))
+room_frames(0, 1, 0)
+for line in sys.stdin:
+    when, pattern, said, words = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    replace = Path.replace
+    def killed(path, target):
+        if when == "after":
+            replace(path, target)
+        if when and Path(target).match(pattern):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return target if when == "after" else replace(path, target)
+    Path.replace = killed
+    code = main(words)
+    sys.stdout.flush()
+    os._exit(code)
+"""
+"""Does a command in a process of its own, which dies before, or after, a file of a pattern gets its
+name. What takes long to import and to compile is there already; torch has computed nothing, so that
+there are no threads that a fork would lose."""
+
+Live = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Does a command, killed or not, and returns what it has said."""
+    said = tmp_path_factory.mktemp("said") / "said.txt"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    lives = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", LIVES],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert lives.stdin is not None and lives.stdout is not None
+
+    def one(words: Sequence[str], when: str = "", pattern: str = "") -> str:
+        assert lives.stdin is not None and lives.stdout is not None
+        lives.stdin.write(json.dumps([when, pattern, str(said), list(words)]) + "\n")
+        lives.stdin.flush()
+        code = int(lives.stdout.readline())
+        text = said.read_text()
+        assert code == (-signal.SIGKILL if when else 0), text
+        return text
+
+    yield one
+    lives.stdin.close()
+    assert lives.wait(30) == 0
+    lives.stdout.close()
+
+
+def whole(root: Path, *patterns: str) -> list[Path]:
+    """Files of a run, but for hidden ones: those are what a killed process leaves behind."""
+    found = {path for pattern in patterns or ("**/*",) for path in root.glob(pattern)}
+    return sorted(
+        path.relative_to(root)
+        for path in found
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)
+    )
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    return {path: (root / path).read_bytes() for path in whole(root)}
+
+
+def killed_everywhere(
+    live: Live,
+    words: Callable[[Path], list[str]],
+    root: Path,
+    lives: Sequence[tuple[str, str]],
+) -> tuple[Path, Path]:
+    """A run that dies as `lives` say, one after the other, goes on and ends; and another."""
+    cut = root / "cut"
+    for when, pattern in lives:
+        before = set(whole(cut, pattern))
+        live(words(cut), when, pattern)
+        assert len(set(whole(cut, pattern)) - before) == (when == "after"), pattern
+    said = live(words(cut))
+    live(words(root / "whole"))
+    assert whole(cut) == whole(root / "whole"), said
+    return cut, root / "whole"
+
+
+def same_tensors(first: Path, second: Path) -> None:
+    """Those of every .safetensors of two runs, bit by bit."""
+    paths = whole(first, "**/*.safetensors")
+    assert paths
+    for path in paths:
+        one, other = load_file(first / path), load_file(second / path)
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), (path, name)
+
+
+# -------------------------------------------------------------------------------- sas capability
+BRIGHT = """
+[[teachers]]
+name = "small"
+title = "dense"
+weights = "dense.safetensors"
+"""
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two classes with coarse masks, a teacher, and a SAM that has learned nothing."""
+    root = tmp_path_factory.mktemp("given")
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:32, :32]
+    for label, name in enumerate(("bed", "chair")):
+        for number in range(2):
+            mask = (row - 16) ** 2 + (column - 14 - 3 * number) ** 2 < 60
+            image = rng.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+            image[mask, label] = 250
+            write_image(root / "images" / name / f"{number}.png", image)
+            write_mask(root / "coarse" / name / f"{number}.png", mask)
+    torch.manual_seed(0)
+    dense = TeacherFacts("dense", "pixels", (), MINILM, 4, 1, 384)
+    save_teacher(root / "dense.safetensors", SmallNetwork(4, 384), dense)
+    about = load_priors_settings("tiny")
+    save_segmenter(root / "sam", new_segmenter(about.segmenter, 3), about)
+    (root / "words.txt").write_text("bed\nchair\nother\n")
+    (root / "learn.toml").write_text(BRIGHT)
+    return root
+
+
+def test_capability_is_killed_in_every_stage(live: Live, given: Path, tmp_path: Path) -> None:
+    def words(out: Path) -> list[str]:
+        line = ["capability", "-o", str(out), "--words", str(given / "words.txt"), "--keep-all"]
+        line += ["--given-images", str(given / "images"), "--given-coarse", str(given / "coarse")]
+        line += ["--sam", "transformers", "--sam-weights", str(given / "sam"), "--device", "cpu"]
+        return [*line, "--teachers", str(given / "learn.toml"), "--batch", "1"]
+
+    cut, undisturbed = killed_everywhere(
+        live,
+        words,
+        tmp_path,
+        [
+            ("after", "masks-*/bed/*.png"),
+            ("after", "said-*/bed/*.png"),
+            ("before", "sheets/chair.png"),
+            ("before", "report.md"),
+            ("after", "scores.json"),
+            ("before", "capability.json"),
+        ],
+    )
+    assert contents(cut) == contents(undisturbed)
+    assert CapabilityTable.load(cut / "capability.json").classes == ("bed", "chair", "other")
+
+
+# ------------------------------------------------------------------------------------- sas fuse
+TWO = f"""{BRIGHT}
+[[teachers]]
+name = "small"
+title = "regions"
+weights = "regions.safetensors"
+"""
+
+
+def test_fusion_is_killed_in_every_stage(live: Live, tmp_path: Path) -> None:
+    make_seven_scenes(tmp_path / "seq-01")
+    torch.manual_seed(0)
+    save_teacher(
+        tmp_path / "dense.safetensors",
+        SmallNetwork(4, 384),
+        TeacherFacts("dense", "pixels", (), MINILM, 4, 1, 384),
+    )
+    save_teacher(
+        tmp_path / "regions.safetensors",
+        SmallNetwork(4, 3),
+        TeacherFacts("regions", "masks", ("wall", "picture", "window"), "", 4, 1, 3),
+    )
+    (tmp_path / "learn.toml").write_text(TWO)
+
+    def words(run: Path) -> list[str]:
+        line = ["fuse", str(tmp_path / "seq-01"), "--kind", "7scenes", "--up", "0,-1,0"]
+        line += ["--config", str(tmp_path / "learn.toml"), "--run", str(run), "--frames", "2"]
+        return [*line, "--device", "cpu"]
+
+    cut, undisturbed = killed_everywhere(
+        live,
+        words,
+        tmp_path,
+        [
+            ("before", "clouds-*/*.npz"),
+            ("before", "frames/*/*.pixels.safetensors"),
+            ("after", "frames/*/*.masks.json"),
+            ("after", "said-dense-*/*.safetensors"),
+            ("before", "said-regions-*/*.safetensors"),
+            ("before", "features-*/*.safetensors"),
+            ("after", "fusion/image-000.png"),
+            ("before", "fusion/report.md"),
+        ],
+    )
+    # A teacher's points also say, in the header, how often those asked in the same pass were
+    # silent; of two teachers, one may have been asked alone after a death.
+    same_tensors(cut, undisturbed)
+    second = contents(undisturbed)
+    for path, first in contents(cut).items():
+        assert path.suffix == ".safetensors" or first == second[path], path
+
+
+# -------------------------------------------------------------------------------------- priors
+def test_priors_are_killed_in_every_training(live: Live, tmp_path: Path) -> None:
+    def words(run: Path) -> list[str]:
+        return ["world", "train-priors", "--scale", "tiny", "-o", str(run), "--workers", "1"]
+
+    cut, undisturbed = killed_everywhere(
+        live,
+        words,
+        tmp_path,
+        [
+            ("after", "pictures-*/*bed*"),
+            ("after", "autoencoder-*.checkpoint.pt"),
+            ("before", "autoencoder-*.safetensors"),
+            ("before", "latents-*.safetensors"),
+            ("after", "segmenter-*.checkpoint.pt"),
+            ("before", "segmenter-*.safetensors"),
+            ("before", "priors.json"),
+            ("after", "samples.png"),
+        ],
+    )
+    same_tensors(cut, undisturbed)
+    first, second = (json.loads((run / "priors.json").read_text()) for run in (cut, undisturbed))
+    for report in (first, second):
+        for one in report["training"].values():
+            del one["seconds_per_step"]
+    assert first == second
+
+
+# --------------------------------------------------------------------- sas experiment capability
+ABLATION = """
+teachers_once = true
+[rooms]
+teaching = 1
+students = 1
+held_out = 1
+frames = 1
+points = 800
+[student.vocabulary]
+text_encoder = "minilm-l6-v2"
+"""
+
+
+def _ablation(folder: Path) -> Path:
+    """What the experiment needs of an ablation, with teachers that have learned nothing."""
+    config = folder / "ablation.toml"
+    folder.mkdir()
+    config.write_text(ABLATION)
+    of = load_settings(str(config))
+    files = Files(folder, of, of.development)
+    rooms = files.rooms("held_out")
+    write_dataset(files.world("held_out"), rooms, files.world_seed("held_out"), 1, 1)
+    for index in range(rooms):
+        making.make_cloud_files(files, "held_out", index)
+    making.make_word_file(files)
+    torch.manual_seed(1)
+    for name in TEACHERS:
+        kind, outputs = ("masks", len(VOCABULARY)) if name == "objects" else ("pixels", 384)
+        facts = TeacherFacts(name, kind, tuple(VOCABULARY), MINILM, 8, 1, outputs)
+        save_teacher(files.teacher(name, 1), SmallNetwork(8, outputs).eval(), facts)
+    scores = np.random.default_rng(1).random((3, len(VOCABULARY)))
+    CapabilityTable(TEACHERS, VOCABULARY, scores, pooled=scores).save(files.capability(1))
+    return config
+
+
+def _priors(folder: Path) -> None:
+    """Untrained priors of two classes."""
+    about = load_priors_settings("tiny")
+    coder = new_autoencoder(about.autoencoder, 32, 1)
+    denoiser = new_denoiser(about.denoiser, 4, 16, 384, 2)
+    save_pipeline(folder / PIPELINE, coder, denoiser, text_parts(1, 24), about)
+    save_segmenter(folder / SEGMENTER, new_segmenter(about.segmenter, 3), about)
+    report: dict[str, Any] = {"kind": "sas_priors", "format_version": 1, "weights": ["random"]}
+    report |= {"training": {}, "settings": about.to_dict()}
+    (folder / "priors.json").write_text(json.dumps(report))
+
+
+def test_the_experiment_is_killed_in_every_stage(live: Live, tmp_path: Path) -> None:
+    config = _ablation(tmp_path / "ablation")
+    _priors(tmp_path / "priors")
+    tiny = Path(__file__).parents[2] / "config" / "experiment" / "capability-tiny.toml"
+    own = tmp_path / "own.toml"
+    own.write_text(tiny.read_text().replace('"tiny"\nimages', f'"{config}"\nimages'))
+
+    def words(run: Path) -> list[str]:
+        line = ["experiment", "capability", "--scale", str(own), "--run", str(run)]
+        line += ["--ablation", str(config.parent), "--priors", str(tmp_path / "priors")]
+        return [*line, "-o", str(run / "result"), "--workers", "1"]
+
+    cut, undisturbed = killed_everywhere(
+        live,
+        words,
+        tmp_path,
+        [
+            ("before", "frames-*/room-000000.npz"),
+            ("before", "frames-*/truth.json"),
+            ("after", "true-*/images/chair/0000.png"),
+            ("before", "true-*/coarse/chair/0001.png"),
+            ("before", "table-sam-*.json"),
+            ("before", "table-coarse-*.json"),
+            ("after", "generated-*/masks-*/chair/*.png"),
+            ("before", "generated-*/capability.json"),
+            ("before", "rows-*/room-000000.npz"),
+            ("before", "result/capability.json"),
+        ],
+    )
+    second = contents(undisturbed)
+    for path, first in contents(cut).items():  # pages name the folder of images given to them
+        assert first.replace(bytes(cut), bytes(undisturbed)) == second[path], path
