@@ -12,7 +12,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_training.alignment.captioners import cut_out
 from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
-from sas_training.teachers.registry import pick_device
+from sas_training.teachers.registry import half_on, pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask
 
 _SMALLEST = 32
@@ -48,7 +48,7 @@ FAMILIES = {
 class CaptionModel:
     """A `Captioner` of a folder that transformers has saved.
 
-    Captions are made by beam search, so they do not depend on chance.
+    Captions are made by beam search, so they do not depend on chance; on a GPU in half precision.
 
     Args:
         name: "blip" or "florence-2".
@@ -94,9 +94,10 @@ class CaptionModel:
                 f"The captioner in {found.folder} cannot be loaded ({first_line(error)})."
             ) from error
         self._network.eval().requires_grad_(False).to(self._device)
-        self.description = Description(
-            name, found.model, {"beams": beams, "tokens": tokens, "prompt": family.prompt}
-        )
+        about: dict[str, Any] = {"beams": beams, "tokens": tokens, "prompt": family.prompt}
+        if self._device.type == "cuda":
+            about["half"] = True
+        self.description = Description(name, found.model, about)
 
     def captions(
         self, images: Sequence[Image], masks: Sequence[Sequence[LabelledMask]]
@@ -125,6 +126,7 @@ class CaptionModel:
             pictures.append(picture if picture.size == size else picture.resize(size))
         more = {"text": [self._prompt] * len(cuts)} if self._prompt else {}
         given = self._prepare(images=pictures, return_tensors="pt", **more).to(self._device)
-        made = self._network.generate(**given, **self._search)
+        with half_on(self._device):
+            made = self._network.generate(**given, **self._search)
         texts = self._prepare.batch_decode(made, skip_special_tokens=True)
         return [str(text).strip() for text in texts]

@@ -20,7 +20,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_training.capability.segmenters import Segmented
 from sas_training.teachers.hub_models import first_line
-from sas_training.teachers.registry import pick_device, weights_hash
+from sas_training.teachers.registry import half_on, pick_device, weights_hash
 from sas_training.teachers.teacher import Image, check_image
 
 TYPES = ("vit_h", "vit_l", "vit_b")
@@ -39,6 +39,8 @@ _ENCODER: dict[str, Any] = {
 
 class SegmentAnything:
     """A `Segmenter`; images go in as RGB, which the released code of SAS does not do.
+
+    On a GPU the image is looked at in half precision; points become a mask in single precision.
 
     Raises `SasError` when the package, the checkpoint or its type is missing or does not fit.
     """
@@ -62,21 +64,26 @@ class SegmentAnything:
                 f"The weights in {weights} are not those of a SAM of the type {kind} "
                 f"({first_line(error)})."
             ) from error
-        network.eval().requires_grad_(False).to(pick_device(device))
+        self._device = torch.device(pick_device(device))
+        network.eval().requires_grad_(False).to(self._device)
         self._predictor: Any = library.SamPredictor(network)
         self._multimask = multimask
-        self.description = {
+        self.description: dict[str, Any] = {
             "library": "segment-anything",
             "family": "sam",
             "type": Path(kind).name,
             "model": weights_hash([weights]),
             "multimask": multimask,
         }
+        if self._device.type == "cuda":
+            self.description["half"] = True
 
     @torch.inference_mode()
     def segment(self, image: Image, points: npt.NDArray[np.int64]) -> Segmented:
         """The mask of an image for positive points; see `Segmenter`."""
-        self._predictor.set_image(check_image(image), image_format="RGB")
+        with half_on(self._device):
+            self._predictor.set_image(check_image(image), image_format="RGB")
+        self._predictor.features = self._predictor.features.float()
         masks, scores, _ = self._predictor.predict(
             point_coords=points.astype(np.float64),
             point_labels=np.ones(len(points), dtype=np.int64),

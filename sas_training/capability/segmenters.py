@@ -16,7 +16,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_training.capability.points import Mask
 from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
-from sas_training.teachers.registry import pick_device
+from sas_training.teachers.registry import half_on, pick_device
 from sas_training.teachers.teacher import Image, check_image
 
 SEGMENTERS = ("none", "segment-anything", "transformers")
@@ -87,6 +87,8 @@ def load_segmenter(
 class TransformersSam:
     """SAM or SAM 2 of transformers, from a folder or the hub's local cache.
 
+    On a GPU the image is looked at in half precision; points become a mask in single precision.
+
     Raises `SasError` when the library or the model is missing, or of another family. SAM 2's images
     are prepared by torchvision, which must work.
     """
@@ -116,12 +118,14 @@ class TransformersSam:
                 f"The model in {found.folder} cannot be loaded ({first_line(error)})."
             ) from error
         self._network.eval().requires_grad_(False).to(self._device)
-        self.description = {
+        self.description: dict[str, Any] = {
             "library": "transformers",
             "family": self.family,
             "model": found.model,
             "multimask": multimask,
         }
+        if self._device.type == "cuda":
+            self.description["half"] = True
 
     @torch.inference_mode()
     def segment(self, image: Image, points: npt.NDArray[np.int64]) -> Segmented:
@@ -137,7 +141,11 @@ class TransformersSam:
             sizes.append(given.pop("reshaped_input_sizes"))
         if "input_points" in given:
             given["input_points"] = given["input_points"].to(torch.float32)
-        answer = self._network(**given, multimask_output=self._multimask)
+        with half_on(self._device):
+            seen = self._network.get_image_embeddings(given.pop("pixel_values"))
+        # A list of three sizes with SAM 2.
+        seen = [one.float() for one in seen] if isinstance(seen, list) else seen.float()
+        answer = self._network(image_embeddings=seen, **given, multimask_output=self._multimask)
         scores = answer.iou_scores.reshape(-1).float().cpu()
         best = int(scores.argmax())
         masks = self._prepare.post_process_masks(

@@ -1,13 +1,14 @@
 """CLIPSeg: CLIP with a small decoder that marks what a phrase stands for, as a teacher of masks.
 
 It is asked for each of the user's words; a pixel belongs to the word that it is surest of, if it is
-sure enough. The image tower sees an image once, whatever the number of words: the decoder takes its
-layers and one phrase after the other, as the library's own forward does for pairs of both.
+sure enough. The image tower sees an image once, whatever the number of words, and all images of a
+call together, as they become squares of one size: the decoder takes its layers and one phrase after
+the other, as the library's own forward does for pairs of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import apply_prompt
 from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
-from sas_training.teachers.registry import TeacherOptions, pick_device
+from sas_training.teachers.registry import TeacherOptions, half_on, pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask, check_image
 
 EXAMPLE = "CIDAS/clipseg-rd64-refined"
@@ -102,12 +103,16 @@ class ClipSegTeacher:
 
     def masks(self, images: Sequence[Image]) -> list[tuple[LabelledMask, ...]]:
         """Masks of each image, at most one a word, in the order of the words; none overlap."""
-        return [self._masks_of(check_image(image)) for image in images]
+        for image in images:
+            check_image(image)
+        if not images:
+            return []
+        found = zip(self.logits(images), images, strict=True)
+        return [self._read(logits.sigmoid(), image) for logits, image in found]
 
     @torch.inference_mode()
-    def _masks_of(self, image: Image) -> tuple[LabelledMask, ...]:
-        with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-            small = self.logits(image).float().sigmoid()
+    def _read(self, small: torch.Tensor, image: Image) -> tuple[LabelledMask, ...]:
+        """Masks of an image from the probabilities (K, S, S) of the words."""
         # The image was squeezed to a square, so that stretching brings every pixel back.
         wide = torch.nn.functional.interpolate(
             small[None], size=image.shape[:2], mode="bilinear", align_corners=False
@@ -122,21 +127,29 @@ class ClipSegTeacher:
         return tuple(result)
 
     @torch.inference_mode()
-    def logits(self, image: Image) -> torch.Tensor:
-        """(K, S, S) of every word on the square that the network sees."""
-        given = self._prepare(images=[image], return_tensors="pt")
-        tower = self._network.clip.vision_model(
-            pixel_values=given["pixel_values"].to(self._device),
-            output_hidden_states=True,
-            interpolate_pos_encoding=True,
-        )
+    def logits(self, images: Sequence[Image]) -> Iterator[torch.Tensor]:
+        """For each image (K, S, S) float32 of every word on the square that the network sees."""
+        given = self._prepare(images=list(images), return_tensors="pt")
+        with half_on(self._device):
+            tower = self._network.clip.vision_model(
+                pixel_values=given["pixel_values"].to(self._device),
+                output_hidden_states=True,
+                interpolate_pos_encoding=True,
+            )
         layers = [tower.hidden_states[k + 1] for k in self._network.extract_layers]
+        for number in range(len(images)):
+            with half_on(self._device):
+                found = self._decoded([one[number, None] for one in layers])
+            yield found
+
+    def _decoded(self, layers: list[torch.Tensor]) -> torch.Tensor:
+        """(K, S, S) of the layers (1, tokens, channels) of one image."""
         parts = []
         for start in range(0, len(self._words), _TOGETHER):
             words = self._words[start : start + _TOGETHER]
             same = [one.expand(len(words), -1, -1) for one in layers]
             found = self._network.decoder(same, words).logits
-            parts.append(found.reshape(len(words), *found.shape[-2:]))
+            parts.append(found.reshape(len(words), *found.shape[-2:]).float())
         return torch.cat(parts)
 
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import MultiheadAttention
 from torch.nn.functional import interpolate, linear, normalize
 
 from sas_ros.errors import SasError
 from sas_training.teachers.hub_models import first_line, stay_offline
-from sas_training.teachers.registry import TeacherOptions, pick_device, weights_hash
+from sas_training.teachers.registry import TeacherOptions, half_on, pick_device, weights_hash
 from sas_training.teachers.teacher import DenseFeatures, Description, Image, by_size
 
 READINGS = ("maskclip", "values")
@@ -100,8 +101,7 @@ class MaskClipTeacher:
             torch.tensor(about.get(key, usual), device=self._device)[:, None, None]
             for key, usual in (("mean", _MEAN), ("std", _STD))
         )
-        half = self._device.type == "cuda"
-        with torch.autocast(self._device.type, torch.float16, enabled=half):
+        with half_on(self._device):
             tokens = dense_tokens(self._visual, (colours - mean) / std, self._settings.reading)
         cells = normalize(tokens.float(), dim=-1).unflatten(1, grid).half().cpu()
         scales = grid[0] / height, grid[1] / width
@@ -155,12 +155,18 @@ def positions(visual: Any, grid: Sequence[int]) -> torch.Tensor:
 
 
 def check_tower(visual: Any, name: str) -> None:
-    """Raise `SasError` unless it is a plain vision transformer with a class token."""
+    """Raise `SasError` unless it is a plain vision transformer with a class token.
+
+    Other kinds of attention in its blocks do more to the values than mixing them.
+    """
     parts = "conv1 class_embedding positional_embedding ln_pre transformer ln_post proj".split()
     plain = all(getattr(visual, part, None) is not None for part in parts)
     patches = len(visual.positional_embedding) - 1 if plain else 0
     square = patches > 0 and round(patches**0.5) ** 2 == patches
-    if not square or getattr(visual, "attn_pool", None) is not None:
+    blocks = getattr(visual.transformer, "resblocks", ()) if plain else ()
+    usual = [isinstance(getattr(one, "attn", None), MultiheadAttention) for one in blocks]
+    pooled = getattr(visual, "attn_pool", None) is not None
+    if not (square and usual and usual[-1]) or pooled:
         raise SasError(
             f'The image side of "{name}" is no plain vision transformer, which MaskCLIP needs; '
             f'take one such as "{EXAMPLE}".'

@@ -187,6 +187,17 @@ def pick_device(device: str) -> str:
     return device
 
 
+def half_on(device: Any) -> Any:
+    """Half precision within a `with`, on a GPU; as it is on a CPU.
+
+    Args:
+        device: a `torch.device`.
+    """
+    import torch
+
+    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+
+
 def weights_hash(paths: Iterable[Path]) -> str:
     """`sha256:...` over the content of files in the given order: which weights these are."""
     digest = hashlib.sha256()

@@ -16,7 +16,7 @@ import torch
 from sas_ros.errors import SasError
 from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
 from sas_training.teachers.query_masks import KINDS, QueryRules, read_queries
-from sas_training.teachers.registry import TeacherOptions, pick_device
+from sas_training.teachers.registry import TeacherOptions, half_on, pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask, by_size
 
 FAMILIES = ("mask2former", "oneformer", "maskformer")
@@ -88,8 +88,7 @@ class UniversalTeacher:
             return_tensors="pt",
             **(more if self._family == "oneformer" else {}),
         ).to(self._device)
-        half = self._device.type == "cuda"
-        with torch.autocast(self._device.type, torch.float16, enabled=half):
+        with half_on(self._device):
             answer = self._network(**given)
         padded = tuple(given["pixel_values"].shape[-2:])
         seen = given["pixel_mask"][0]

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 LABELS = {0: "wall-other-merged", 1: "chair", 2: "table"}
 _WORDS = (
     "a the task is panoptic semantic chair table red wooden with on image of what does describe"
 )
+
+
+def watch_half(patch: Any, module: ModuleType, network: Any) -> list[str]:
+    """Where images go through a network: the device that half precision was asked for, "" for none.
+
+    Args:
+        patch: pytest's `monkeypatch`.
+        module: of the adapter, which uses `half_on`.
+        network: of torch, with a convolution that sees images first.
+    """
+    import torch
+
+    asked: list[str] = []
+    now = [""]
+
+    @contextmanager
+    def half_on(device: Any) -> Iterator[None]:
+        now.append(str(device))
+        yield
+        now.pop()
+
+    patch.setattr(module, "half_on", half_on)
+    first = next(one for one in network.modules() if isinstance(one, torch.nn.Conv2d))
+    first.register_forward_pre_hook(lambda *_: asked.append(now[-1]))
+    return asked
 
 
 def save_universal(folder: Path, family: str) -> None:
@@ -53,6 +81,7 @@ def save_universal(folder: Path, family: str) -> None:
         network = tf.OneFormerForUniversalSegmentation(config)
         kind = "OneFormerImageProcessor"
         save_words(folder)
+    _enliven(network, 0.15)
     network.save_pretrained(folder)
     about = {
         "image_processor_type": kind,
@@ -68,6 +97,19 @@ def save_universal(folder: Path, family: str) -> None:
     if family == "oneformer":
         about |= {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
     (folder / "preprocessor_config.json").write_text(json.dumps(about))
+
+
+def _enliven(network: Any, noise: float) -> None:
+    """Weights as drawn give every query, crop or phrase nearly the same answer; these do not."""
+    import torch
+
+    for name, one in network.named_parameters():
+        if "embedd" in name and "quer" in name:
+            one.data.add_(torch.randn_like(one))
+        head = "class_predictor" in name or "class_embed." in name
+        one.data.add_((0.4 if head else noise) * torch.randn_like(one))
+        if head and name.endswith("bias"):
+            one.data[-1] -= 4.0  # "no object" would win everywhere
 
 
 def save_words(folder: Path, extra: tuple[str, ...] = ()) -> Any:
@@ -112,7 +154,9 @@ def save_captioner(folder: Path, name: str) -> None:
         text["encoder_hidden_size"] = 16
         vision = {**small, "num_hidden_layers": 1, "image_size": 32, "patch_size": 16}
         config: Any = tf.BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
-        tf.BlipForConditionalGeneration(config).save_pretrained(folder)
+        network: Any = tf.BlipForConditionalGeneration(config)
+        _enliven(network, 0.3)
+        network.save_pretrained(folder)
         about = {"image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32}}
         (folder / "preprocessor_config.json").write_text(json.dumps(about))
         processor = {"processor_class": "BlipProcessor"}
@@ -130,7 +174,9 @@ def save_captioner(folder: Path, name: str) -> None:
         vision_config=vision, text_config=text,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
-    tf.Florence2ForConditionalGeneration(config).save_pretrained(folder)
+    network = tf.Florence2ForConditionalGeneration(config)
+    _enliven(network, 0.3)
+    network.save_pretrained(folder)
     about = {"image_processor_type": "CLIPImageProcessor", "size": {"height": 64, "width": 64},
              "image_seq_length": 5, "do_center_crop": False}  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(about))
@@ -167,8 +213,7 @@ def save_clipseg(folder: Path) -> None:
         reduce_dim=8, decoder_num_attention_heads=2, decoder_intermediate_size=16,
     )  # fmt: skip
     network = tf.CLIPSegForImageSegmentation(config)
-    for one in network.parameters():  # as drawn, all phrases get the same answer
-        one.data.add_(0.3 * torch.randn_like(one))
+    _enliven(network, 0.3)
     network.save_pretrained(folder)
     about = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps(about))

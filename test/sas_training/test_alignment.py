@@ -309,7 +309,11 @@ def test_captioners_by_name() -> None:
 
 
 class FakeSpacy:
-    """The part of spaCy's interface that is used; "the N of ..." has two chunks."""
+    """The part of spaCy's interface that is used; "the N of ..." has two chunks.
+
+    A package index has spaCy itself, but none of its models, which are fetched from its authors'
+    releases: no test asks one of these.
+    """
 
     @staticmethod
     def load(model: str) -> Any:
@@ -352,6 +356,43 @@ def test_spacy_is_used_where_it_is(
     assert (None if head is None else caption[head.start : head.end]) == noun
     assert grammar.adjectives(caption) == ("red",)
     assert grammar.name == "spacy:en 3.1"
+
+
+def test_documents_of_spacy_itself_are_read(tmp_path: Path) -> None:
+    """Where spaCy is installed, which set-up does not do: a pipeline with annotations by hand."""
+    spacy: Any = pytest.importorskip("spacy")
+    known = {
+        "a": ("DET", "DT", "det"),
+        "pair": ("NOUN", "NN", "ROOT"),
+        "of": ("ADP", "IN", "prep"),
+        "Red": ("ADJ", "JJ", "amod"),
+        "shoes": ("NOUN", "NNS", "pobj"),
+    }
+    heads = {"a": 1, "pair": 1, "of": 1, "Red": 4, "shoes": 2}
+
+    @spacy.Language.component("by_hand")
+    def by_hand(document: Any) -> Any:
+        words = [token.text for token in document]
+        places, tags, roles = zip(*(known[word] for word in words), strict=True)
+        return spacy.tokens.Doc(
+            document.vocab,
+            words=words,
+            spaces=[bool(token.whitespace_) for token in document],
+            pos=list(places),
+            tags=list(tags),
+            deps=list(roles),
+            heads=[heads[word] for word in words],
+        )
+
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("by_hand")
+    pipeline.to_disk(tmp_path / "model")
+    grammar = load_grammar(f"spacy:{tmp_path / 'model'}")
+    head = grammar.head("a pair of Red shoes")
+    assert head is not None and (head.start, head.end) == (14, 19)
+    assert grammar.adjectives("a pair of Red shoes") == ("red",)
+    with pytest.raises(SasError, match='no model "en_core_web_none" on this machine'):
+        load_grammar("spacy:en_core_web_none")
 
 
 def test_missing_spacy_and_models_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
-from sas_training.capability import samples
+from sas_training.capability import samples, segmenters
 from sas_training.capability.files import CapabilityFiles, read_mask, write_share
 from sas_training.capability.points import coarse_mask, prompt_points, without_frame
 from sas_training.capability.pseudo_masks import (
@@ -257,9 +257,10 @@ def test_segmenters_by_name(tmp_path: Path) -> None:
         load_segmenter("sam")
 
 
-def test_sam_of_transformers(tmp_path: Path) -> None:
+def test_sam_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     from tiny_diffusion import save_sam
+    from tiny_models import watch_half
 
     save_sam(tmp_path / "sam")
     image, points = picture(40)[:30], np.array([[3, 4], [20, 11], [39, 29]])
@@ -267,7 +268,9 @@ def test_sam_of_transformers(tmp_path: Path) -> None:
         sam = load_segmenter("transformers", tmp_path / "sam", device="cpu", multimask=multimask)
         assert sam is not None
         assert sam.description["family"] == "sam" and sam.description["multimask"] is multimask
+        halves = watch_half(monkeypatch, segmenters, sam._network)  # type: ignore[attr-defined]
         found = sam.segment(image, points)
+        assert halves == ["cpu"]
         assert found.mask.shape == (30, 40) and found.mask.dtype == np.bool_
         again = sam.segment(image, points)
         np.testing.assert_array_equal(found.mask, again.mask)
@@ -316,18 +319,47 @@ def test_sam_that_is_missing_is_named(tmp_path: Path) -> None:
         load_segmenter("transformers", tmp_path)
 
 
-def test_sam_2_of_transformers(tmp_path: Path) -> None:
+def test_sam_2_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     from tiny_diffusion import save_sam2
+    from tiny_models import watch_half
 
     save_sam2(tmp_path)
     sam = load_segmenter("transformers", tmp_path, device="cpu")
     assert sam is not None and sam.description["family"] == "sam2"
-    found = sam.segment(picture(40)[:30], np.array([[3, 4], [20, 11], [30, 20]]))
+    image, points = picture(40)[:30], np.array([[3, 4], [20, 11], [39, 29]])
+    halves = watch_half(monkeypatch, segmenters, sam._network)  # type: ignore[attr-defined]
+    found = sam.segment(image, points)
+    assert halves == ["cpu"]
     assert found.mask.shape == (30, 40) and found.mask.dtype == np.bool_
+    wanted, score = by_hand_2(sam._network, image, points)  # type: ignore[attr-defined]
+    assert found.score == pytest.approx(score, abs=1e-5)
+    assert 0.05 < wanted.mean() < 0.95 and (found.mask != wanted).mean() < 0.02
+    # Points count, and which of their numbers is which.
+    other, _ = by_hand_2(sam._network, image, points[:, ::-1])  # type: ignore[attr-defined]
+    assert (other != wanted).mean() > 0.1
 
 
-SMALL = {
+def by_hand_2(network: Any, image: Any, points: Any) -> tuple[Mask, float]:
+    """The same question put to SAM 2 without the library's processor: its images are squeezed."""
+    resize = torch.nn.functional.interpolate
+    size = network.config.vision_config.backbone_config.image_size[0]
+    height, width = image.shape[:2]
+    colours = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    small = resize(colours, (size, size), mode="bilinear", antialias=True).round() / 255
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    with torch.no_grad():
+        answer = network(
+            pixel_values=(small - mean) / deviation,
+            input_points=torch.tensor(points * [size / width, size / height]).float()[None, None],
+            input_labels=torch.ones(1, 1, len(points), dtype=torch.long),
+            multimask_output=False,
+        )
+    wide = resize(answer.pred_masks[0, 0][None], (height, width), mode="bilinear")
+    return np.asarray(wide[0, 0] > 0), float(answer.iou_scores.reshape(-1)[0])
+
+
+SMALL: dict[str, Any] = {
     "img_size": 64, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
     "window_size": 4, "global_attn_indexes": [0], "out_chans": 256,
 }  # fmt: skip
@@ -344,12 +376,34 @@ def test_the_reference_sam_without_its_package_is_named(tmp_path: Path) -> None:
             load_segmenter("segment-anything")
 
 
+def by_hand_reference(network: Any, image: Any, points: Any) -> tuple[Mask, float]:
+    """The same question put to the package's network, without its predictor and its transforms."""
+    from PIL import Image
+
+    size = SMALL["img_size"]
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    small = Image.fromarray(image).resize(
+        (int(width * scale + 0.5), int(height * scale + 0.5)), Image.Resampling.BILINEAR
+    )
+    asked = {
+        "image": torch.from_numpy(np.array(small)).permute(2, 0, 1),  # RGB, 0 to 255
+        "original_size": (height, width),
+        "point_coords": torch.tensor(points * [small.width / width, small.height / height])[None],
+        "point_labels": torch.ones(1, len(points)),
+    }
+    (answer,) = network([asked], multimask_output=False)
+    return answer["masks"][0, 0].numpy(), float(answer["iou_predictions"][0, 0])
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_the_reference_sam(tmp_path: Path, suffix: str) -> None:
+def test_the_reference_sam(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     pytest.importorskip("segment_anything")
     from safetensors.torch import save_file
+    from tiny_models import watch_half
 
+    from sas_training.capability import sam_reference
     from sas_training.capability.sam_reference import _ENCODER, small_sam
 
     torch.manual_seed(0)
@@ -361,8 +415,16 @@ def test_the_reference_sam(tmp_path: Path, suffix: str) -> None:
     image, points = picture(40)[:30], np.array([[3, 4], [20, 11], [39, 29]])
     sam = load_segmenter("segment-anything", weights, str(about), "cpu")
     assert sam is not None
+    halves = watch_half(monkeypatch, sam_reference, sam._predictor.model)  # type: ignore[attr-defined]
     found = sam.segment(image, points)
+    assert halves == ["cpu"]
     assert found.mask.shape == (30, 40) and 0 <= found.score <= 1
+    network = small_sam({**_ENCODER, **SMALL}).eval()
+    network.load_state_dict(state)
+    wanted, score = by_hand_reference(network, image, points)
+    assert 0.05 < wanted.mean() < 0.95 and (found.mask != wanted).mean() < 0.005
+    assert found.score == pytest.approx(min(1.0, max(0.0, score)), abs=1e-4)
+    assert (by_hand_reference(network, image, points[:, ::-1])[0] != wanted).mean() > 0.02
     # Colours count: RGB is not BGR.
     other = sam.segment(np.ascontiguousarray(image[..., ::-1]), points)
     assert other.score != found.score

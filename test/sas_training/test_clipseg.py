@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_clipseg
+from tiny_models import save_clipseg, watch_half
 
 from sas_ros.errors import SasError
 from sas_training.teachers import TeacherOptions, clipseg, load_teacher
@@ -67,7 +67,25 @@ def test_words_together_equal_the_library_one_by_one(
     image = picture()
     wanted = by_the_library(model, image, "a photo of a {}")
     assert float((wanted[0] - wanted[1]).abs().max()) > 1e-3  # phrases differ
-    torch.testing.assert_close(teacher_of(model).logits(image), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        next(teacher_of(model).logits([image])), wanted, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_images_share_a_pass_and_are_read_as_alone(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = teacher_of(model)
+    seen = watch_half(monkeypatch, clipseg, teacher._network)
+    images = [picture(), picture(20, 30, 1), picture(64, 48, 2)]
+    together = list(teacher.logits(images))
+    assert seen == ["cpu"]  # one pass, in half precision where there is a GPU
+    for number, image in enumerate(images):
+        wanted = by_the_library(model, image, "a photo of a {}")
+        torch.testing.assert_close(together[number], wanted, rtol=1e-4, atol=1e-4)
+    assert float((together[0] - together[1]).abs().max()) > 1e-3  # images differ
+    seen.clear()
+    assert len(teacher.masks(images)) == 3 and seen == ["cpu"]
 
 
 def test_each_pixel_has_its_likeliest_word_or_none(model: Path) -> None:

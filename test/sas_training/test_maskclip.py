@@ -94,6 +94,26 @@ def test_positions_of_other_grids(tower: Tower) -> None:
     torch.testing.assert_close(positions(constant, (5, 2)), torch.ones(11, WIDTH))
 
 
+def test_positions_keep_their_rows_and_columns() -> None:
+    """One channel grows with the rows, one with the columns, and one marks a corner."""
+    side, rows, columns = 8, 4, 16
+    row, column = np.mgrid[:side, :side]
+    corner = (row == 0) & (column == side - 1)
+    table = np.stack([row, column, corner], axis=-1).reshape(-1, 3)
+    table = np.concatenate([[[-1.0, -2.0, -3.0]], table])
+    tower = SimpleNamespace(positional_embedding=torch.from_numpy(table).float())
+    found = positions(tower, (rows, columns)).numpy()
+    np.testing.assert_array_equal(found[0], [-1, -2, -3])
+    down, right, marked = np.moveaxis(found[1:].reshape(rows, columns, 3), -1, 0)
+    # What is linear stays so under interpolation, but for the edges.
+    np.testing.assert_allclose(down, np.repeat(down[:, :1], columns, axis=1), atol=1e-5)
+    np.testing.assert_allclose(right, np.repeat(right[:1], rows, axis=0), atol=1e-5)
+    np.testing.assert_allclose(down[1:-1, 0], (np.arange(1, rows - 1) + 0.5) * 2 - 0.5, atol=0.05)
+    middle = (np.arange(4, columns - 4) + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(right[0, 4:-4], middle, atol=0.05)
+    assert np.unravel_index(marked.argmax(), marked.shape) == (0, columns - 1)
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "grid"),
     [((30, 40), 12, (3, 4)), ((9, 9), 12, (3, 3)), ((50, 10), 8, (10, 2))],
@@ -118,6 +138,11 @@ def test_what_is_no_plain_transformer_is_refused(tower: Tower) -> None:
     for tower_like in (tower, nn.Conv2d(3, 3, 1), SimpleNamespace(conv1=None)):
         with pytest.raises(SasError, match='"odd" is no plain vision transformer'):
             check_tower(tower_like, "odd")
+    tower.attn_pool = None  # type: ignore[assignment]
+    check_tower(tower, "plain")
+    tower.transformer.resblocks[-1].attn = nn.Identity()  # type: ignore[union-attr, index]
+    with pytest.raises(SasError, match='"odd" is no plain vision transformer'):
+        check_tower(tower, "odd")
     with pytest.raises(SasError, match="reading maskclip or values"):
         MaskClipSettings(reading="keys")
 
@@ -169,6 +194,55 @@ def test_a_model_of_open_clip_is_loaded_and_used(small_model: tuple[str, Path]) 
     assert teacher.text_encoder == "open_clip:sas-small"
     other = load_teacher("maskclip", TeacherOptions(model=name, weights=weights))
     assert other.description.settings["size"] == 448
+
+
+@pytest.mark.parametrize("reading", ["maskclip", "values"])
+@pytest.mark.parametrize("shape", [(32, 32), (32, 48), (64, 32)])
+def test_dense_features_are_those_of_open_clips_own_tower(
+    small_model: tuple[str, Path], shape: tuple[int, int], reading: str
+) -> None:
+    """Its own forward from an image file's pixels on, each token of the last block seeing itself.
+
+    For `values` the residual path is taken from what comes out, and the two layers are silenced.
+    """
+    import open_clip
+    from open_clip.model import resize_pos_embed
+    from PIL import Image
+
+    name, weights = small_model
+    options = TeacherOptions(
+        model=name, weights=weights, device="cpu", settings={"size": "32", "reading": reading}
+    )
+    teacher: Any = load_teacher("maskclip", options)
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    (found,) = teacher.features([image])
+
+    network = open_clip.create_model(name, pretrained=str(weights), weights_only=True).eval()
+    tower = network.visual
+    prepare = open_clip.image_transform(shape, is_train=False, mean=tower.image_mean)
+    pixels = prepare(Image.fromarray(image))[None]
+    grid = (shape[0] // 8, shape[1] // 8)
+    state = {"visual.positional_embedding": tower.positional_embedding.detach()}
+    resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=grid)))
+    tower.positional_embedding = nn.Parameter(state["visual.positional_embedding"])
+    tower.output_tokens = True
+    last, count = tower.transformer.resblocks[-1], 1 + grid[0] * grid[1]
+    alone = torch.full((count, count), float("-inf")).fill_diagonal_(0.0)
+    whole = last.forward
+
+    def seeing_itself(tokens: torch.Tensor, **_: Any) -> torch.Tensor:
+        after: torch.Tensor = whole(tokens, attn_mask=alone)
+        return after if reading == "maskclip" else after - tokens
+
+    last.forward = seeing_itself
+    if reading == "values":
+        for one in last.mlp[-1].parameters():
+            one.data.zero_()
+    with torch.inference_mode():
+        _, tokens = tower(pixels)
+        wanted = nn.functional.normalize(tokens @ tower.proj, dim=-1)[0].T.unflatten(1, grid)
+    assert float(wanted.flatten(1).std(dim=1).mean()) > 0.02  # patches differ
+    torch.testing.assert_close(found.features.float(), wanted, atol=2e-3, rtol=0)
 
 
 def test_wrong_weights_and_models_are_named(small_model: tuple[str, Path], tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import LABELS, save_captioner, save_universal
+from tiny_models import LABELS, save_captioner, save_universal, watch_half
 
 from sas_ros.errors import SasError
+from sas_training.alignment import caption_models
 from sas_training.alignment.captioners import load_captioner
-from sas_training.teachers import LabelledMask, TeacherOptions, load_teacher
+from sas_training.teachers import LabelledMask, TeacherOptions, load_teacher, universal
 from sas_training.teachers.hub_models import find_model
 from sas_training.teachers.query_masks import QueryRules, read_queries
+from sas_training.teachers.registry import half_on
 
 FAMILIES = ("mask2former", "oneformer", "maskformer")
 EVERYTHING = {"threshold": "0", "overlap": "0"}
@@ -153,6 +155,100 @@ def test_a_model_of_each_family_is_loaded_and_used(model: Path) -> None:
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(alone, found[0], strict=True))
     assert teacher.masks([]) == []
     assert teacher.description.model.startswith("sha256:")
+
+
+def forward(model: Path, kind: str, image: np.ndarray[Any, Any]) -> tuple[Any, Any, Any]:
+    """The library's own preparation and pass: what reads, what it reads, and the size looked at.
+
+    What reads is Mask2Former's: it alone enlarges logits first, and OneFormer's needs torchvision.
+    """
+    import transformers as tf
+
+    network: Any = tf.AutoModelForUniversalSegmentation.from_pretrained(model).eval()
+    if network.config.model_type == "oneformer":
+        pixels: Any = tf.AutoImageProcessor.from_pretrained(model, class_info_file=None)
+        words = tf.AutoTokenizer.from_pretrained(model)
+        task = words(
+            f"the task is {kind}", padding="max_length", truncation=True, max_length=9,
+            return_tensors="pt",
+        )  # fmt: skip
+        more = {"task_inputs": task.input_ids}
+    else:
+        pixels, more = tf.AutoImageProcessor.from_pretrained(model), {}
+    given = pixels(images=[image], return_tensors="pt")
+    with torch.inference_mode():
+        answer = network(**{**given, **more})
+    return tf.Mask2FormerImageProcessor(), answer, given["pixel_values"].shape[-2:]
+
+
+def test_images_of_one_size_share_a_pass(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher: Any = load_teacher("universal", TeacherOptions(weights=model, device="cpu"))
+    seen = watch_half(monkeypatch, universal, teacher._network)
+    teacher.masks([picture(), picture(64, 48, 1), picture(seed=2)])
+    assert seen == ["cpu", "cpu"]
+
+
+def test_half_precision_is_for_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("torch.autocast", lambda *given, **more: asked.append((*given, more)))
+    for device in ("cuda", "cpu"):
+        half_on(torch.device(device))
+    half = torch.float16
+    assert asked == [("cuda", half, {"enabled": True}), ("cpu", half, {"enabled": False})]
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (64, 48)])
+def test_panoptic_masks_are_the_librarys(model: Path, shape: tuple[int, int]) -> None:
+    image = picture(*shape, seed=1)
+    teacher: Any = load_teacher("universal", TeacherOptions(weights=model, settings=EVERYTHING))
+    (found,) = teacher.masks([image])
+    library, answer, sizes = forward(model, "panoptic", image)  # these sizes need no padding
+    wanted = read_queries(
+        answer.class_queries_logits[0], answer.masks_queries_logits[0], LABELS,
+        QueryRules("panoptic", 0, 0), sizes, sizes, shape,
+    )  # fmt: skip
+    assert len(found) == len(wanted) >= 2
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.label, one.score) == (other.label, pytest.approx(other.score, abs=1e-5))
+        assert (one.mask == other.mask).mean() > 0.999
+    # The library's own reading, which asks no more of a pixel than to be won.
+    read = library.post_process_panoptic_segmentation(
+        answer, threshold=0, mask_threshold=0, overlap_mask_area_threshold=0,
+        label_ids_to_fuse=set(), target_sizes=[shape],
+    )[0]  # fmt: skip
+    segments = {round(one["score"], 4): one for one in read["segments_info"]}
+    large = [one for one in found if one.mask.sum() >= 20]
+    assert len(large) >= 2
+    agreed = []
+    for one in large:
+        segment = segments[round(one.score, 4)]
+        assert LABELS[segment["label_id"]] == one.label
+        agreed.append(read["segmentation"].numpy()[one.mask] == segment["id"])
+    # It resizes probabilities where we resize logits, which decides between equally sure queries.
+    assert np.concatenate(agreed).mean() > 0.85
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (64, 48)])
+def test_semantic_masks_are_the_librarys(model: Path, shape: tuple[int, int]) -> None:
+    image = picture(*shape, seed=1)
+    options = TeacherOptions(weights=model, settings={"kind": "semantic"})
+    teacher: Any = load_teacher("universal", options)
+    (found,) = teacher.masks([image])
+    library, answer, _ = forward(model, "semantic", image)
+    (read,) = library.post_process_semantic_segmentation(
+        answer, target_sizes=[shape], return_segmentation_scores=True
+    )
+    shares = (read["segmentation_scores"] / read["segmentation_scores"].sum(0)).numpy()
+    assert {one.label for one in found if one.mask.sum() >= 20} <= {
+        LABELS[number] for number in read["segmentation"].unique().tolist()
+    }
+    said = np.full(shape, -1)
+    for one in found:
+        number = next(key for key, word in LABELS.items() if word == one.label)
+        said[one.mask] = number
+        if one.mask.sum() >= 20:
+            assert one.score == pytest.approx(shares[number][one.mask].mean(), abs=0.02)
+    assert (said == read["segmentation"].numpy()).mean() > 0.97
 
 
 def test_semantic_masks_cover_the_image(model: Path) -> None:
@@ -306,6 +402,55 @@ def test_captioners_are_loaded_and_used(name: str, tmp_path: Path) -> None:
     assert any(text for each in texts for text in each)
     assert captioner.captions(images, masks) == texts
     assert captioner.description.model.startswith("sha256:")
+
+
+@pytest.mark.parametrize("name", ["blip", "florence-2"])
+def test_captioners_see_what_lies_around_a_mask(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tensors and the texts are those of the library's processor and search, crop by crop."""
+    tf = pytest.importorskip("transformers")
+    from PIL import Image
+
+    save_captioner(tmp_path, name)
+    captioner: Any = load_captioner(name, tmp_path, device="cpu")
+    images = [picture(), picture(50, 20, 2)]
+    masks = [
+        boxes((40, 70), (slice(3, 20), slice(5, 40)), (slice(9, 10), slice(8, 9))),
+        boxes((50, 20), (slice(30, 50), slice(10, 14))),
+    ]
+    # 15 % of each side's length more, as far as the image goes; slivers are enlarged to 32 pixels.
+    cuts = [images[0][0:23, 0:45], images[0][9:10, 8:9], images[1][27:50, 9:15]]
+    pictures = []
+    for cut in cuts:
+        one = Image.fromarray(cut)
+        pictures.append(one.resize((max(32, one.width), max(32, one.height))))
+    processor = tf.AutoProcessor.from_pretrained(tmp_path)
+    kind = {
+        "blip": "BlipForConditionalGeneration",
+        "florence-2": "Florence2ForConditionalGeneration",
+    }
+    network = getattr(tf, kind[name]).from_pretrained(tmp_path).eval()
+    prompt = {} if name == "blip" else {"text": ["<CAPTION>"]}
+    halves = watch_half(monkeypatch, caption_models, captioner._network)
+    seen: list[torch.Tensor] = []
+    generate = captioner._network.generate
+
+    def recorded(**given: Any) -> Any:
+        seen.extend(given["pixel_values"])
+        return generate(**given)
+
+    captioner._network.generate = recorded
+    texts = captioner.captions(images, masks)
+    assert halves == ["cpu"]  # all in one pass
+    wanted = []
+    for number, one in enumerate(pictures):
+        given = processor(images=[one], return_tensors="pt", **prompt)
+        torch.testing.assert_close(seen[number], given["pixel_values"][0], rtol=0, atol=1e-6)
+        made = network.generate(**given, num_beams=3, do_sample=False, max_new_tokens=30)
+        wanted.append(processor.batch_decode(made, skip_special_tokens=True)[0].strip())
+    assert texts == [wanted[:2], wanted[2:]]
+    assert len(set(wanted)) == 3
 
 
 @pytest.mark.parametrize("name", ["blip", "florence-2"])

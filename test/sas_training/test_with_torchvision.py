@@ -19,6 +19,7 @@ TESTS = (
     "test/sas_ros/test_language.py::test_clip_from_a_local_file",
     "test/sas_ros/test_language.py::test_clip_never_downloads",
     "test/sas_training/test_maskclip.py::test_a_model_of_open_clip_is_loaded_and_used",
+    "test/sas_training/test_maskclip.py::test_dense_features_are_those_of_open_clips_own_tower",
     "test/sas_training/test_maskclip.py::test_wrong_weights_and_models_are_named",
     "test/sas_training/test_import_checkpoint.py::test_a_clip_checkpoint_embeds_the_labels",
     "test/sas_training/test_capability_masks.py::test_sam_2_of_transformers",
@@ -38,7 +39,7 @@ def test_open_clip_and_segment_anything() -> None:
         capture_output=True,
         text=True,
     )
-    # Two of the eight functions run twice; a skipped one would be told beside these.
-    assert re.search(r"^=+ 8 passed(, \d+ warnings?)? in ", run.stdout, re.M), (
+    # Two of the eight functions run twice and six times; a skipped one would be told beside these.
+    assert re.search(r"^=+ 14 passed(, \d+ warnings?)? in ", run.stdout, re.M), (
         run.stdout + run.stderr
     )
