@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
@@ -12,7 +14,8 @@ from sas_training.jobs import Job, Stage, Workers
 class RayWorkers(Workers):
     """Does jobs wherever the cluster has a free core.
 
-    All machines need this package and see the same files under the same paths.
+    All machines need this package and see the same files under the same paths, which are those of
+    the folder that this process is in where they are relative.
 
     Args:
         address: of the cluster, "host:port" or "auto" for the one this machine belongs to; "local"
@@ -32,6 +35,7 @@ class RayWorkers(Workers):
                 "Spreading work over a cluster needs Ray: pip install ray on all its machines."
             ) from error
         self._ray: Any = ray
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -49,7 +53,8 @@ class RayWorkers(Workers):
     def _done(self, jobs: Sequence[Job]) -> Iterator[None]:
         # A task that died with its machine is done again elsewhere; a job that failed is not.
         remote = self._ray.remote(num_cpus=1, max_retries=2)(_run)
-        files = {remote.remote(job): job.target for job in jobs}
+        here = Path.cwd()
+        files = {remote.remote(job, here): job.target for job in jobs}
         waiting = list(files)
         while waiting:
             (ready,), waiting = self._ray.wait(waiting, num_returns=1)
@@ -74,8 +79,11 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}, {(lines or ['no reason given'])[-1].rstrip('.')}."
 
 
-def _run(job: Job) -> None:
+def _run(job: Job, folder: Path) -> None:
+    """Do a job in the folder of who asked for it: the cluster may have been started in another."""
     import torch
 
+    if folder.is_dir():  # without it, paths must be whole ones
+        os.chdir(folder)
     torch.set_num_threads(1)
     job.run()

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sas_ros.files import atomic_write
-from sas_ros.pictures import render_cloud, write_png
-from sas_training.evaluation.metrics import IntArray
+from sas_ros.pictures import write_png
 from sas_training.fusion.features import PointFeatures
 from sas_training.learn.asked_words import AskedWords, Tally
+from sas_training.learn.cloud_panels import cloud_panels
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.lifted_labels import lifted_labels
 from sas_training.learn.looking import FUSED, Looked, Looker
@@ -27,14 +26,12 @@ from sas_training.scenes.fusing import projection_of
 from sas_training.scenes.scene import Frames, Scene
 from sas_training.scenes.sheet import Panel, draw_panels
 from sas_training.teachers.images import read_image
-from sas_training.teachers.showing import draw_key
 
 FORMAT_VERSION = 1
 _PANEL = (400, 300)
 _ROW = 4
 _MOST_SCENES = 6
 _MOST_FRAMES = 24
-_UNSEEN = (205, 205, 208)
 
 
 @dataclass(frozen=True)
@@ -183,28 +180,7 @@ def _points(
     if not draw:
         return row, []
     every = {**said, **({} if truth is None else {"truth": truth})}
-    return row, _cloud_panels(name, points, colors, every, asked)
-
-
-def _cloud_panels(
-    name: str,
-    points: npt.NDArray[np.float32],
-    colors: npt.NDArray[np.uint8] | None,
-    words: dict[str, IntArray],
-    asked: AskedWords,
-) -> list[Panel]:
-    vocabulary = asked.vocabulary
-    palette = np.concatenate([vocabulary.colors, np.array([_UNSEEN], np.uint8)])
-    panels = []
-    for title, tints in [(name, colors), *((who, palette[one]) for who, one in words.items())]:
-        drawn = render_cloud(points, tints, up=(0.0, 0.0, 1.0), size=_PANEL)
-        panels.append(Panel(title, drawn))
-    counts = np.sum(
-        [np.bincount(one[one >= 0], minlength=len(vocabulary)) for one in words.values()], axis=0
-    )
-    order = [k for k in np.argsort(-counts, kind="stable") if counts[k]]
-    entries = [(vocabulary.names[k], vocabulary.colors[k].tolist()) for k in order]
-    return [*panels, Panel("colours", draw_key([*entries, ("not shown", _UNSEEN)], _PANEL))]
+    return row, cloud_panels(name, points, colors, every, asked.vocabulary, _PANEL)
 
 
 def _markdown(report: dict[str, Any]) -> list[str]:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from sas_ros.files import atomic_write
 from sas_ros.language.vocabulary import Vocabulary
 from sas_ros.observation import Cloud, Up
-from sas_ros.pictures import render_cloud, write_png
+from sas_ros.pictures import write_png
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.fusion.features import PointFeatures
+from sas_training.learn.cloud_panels import cloud_panels
 from sas_training.learn.files import LearnFiles
 from sas_training.scenes.sheet import Panel, draw_panels
 
@@ -24,7 +25,6 @@ REPORT_VERSION = 1
 _PANEL = (420, 320)
 _MOST_DRAWN = 6
 _MOST_WORDS = 6
-_UNSEEN = (205, 205, 208)
 _Z_UP = Up(np.array([0.0, 0.0, 1.0]), "parameter")
 
 Labels = npt.NDArray[np.int64]
@@ -84,7 +84,8 @@ def _scene(
         scene.element_of_point >= 0, elements[scene.element_of_point], -1
     ).astype(np.int64)
     taught = said["fused" if len(teachers) > 1 else teachers[0]["name"]]
-    both = (taught >= 0) & (said["student"] >= 0)
+    for teacher in teachers:
+        teacher["agreement"] = _agreement(said[teacher["name"]], said["student"])
     row = {
         "name": name,
         "points": len(points),
@@ -92,18 +93,11 @@ def _scene(
         "seen": float((taught >= 0).mean()),
         "teachers": teachers,
         "student": _about(said["student"], vocabulary),
-        "agreement": float((taught == said["student"])[both].mean()) if both.any() else 0.0,
+        "agreement": _agreement(taught, said["student"]),
     }
     if not draw:
         return row, []
-
-    def panel(title: str, tints: npt.NDArray[np.uint8] | None) -> Panel:
-        return Panel(title, render_cloud(points, tints, up=_Z_UP.direction, size=_PANEL))
-
-    palette = np.concatenate([vocabulary.colors, np.array([_UNSEEN], np.uint8)])
-    drawn = [panel(name, colors)]
-    drawn += [panel(title, palette[labels]) for title, labels in said.items()]
-    return row, drawn
+    return row, cloud_panels(name, points, colors, said, vocabulary, _PANEL)
 
 
 def nearest_words(features: PointFeatures, vocabulary: Vocabulary) -> Labels:
@@ -117,6 +111,12 @@ def nearest_words(features: PointFeatures, vocabulary: Vocabulary) -> Labels:
     ]
     labels[features.mask] = np.concatenate(best) if best else 0
     return labels
+
+
+def _agreement(taught: Labels, student: Labels) -> float:
+    """Share of the points with both words on which they are the same."""
+    both = (taught >= 0) & (student >= 0)
+    return float((taught == student)[both].mean()) if both.any() else 0.0
 
 
 def _about(labels: Labels, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -139,16 +139,16 @@ def _markdown(report: dict[str, Any]) -> str:
         "",
         "![Scenes: colours, teachers, student](scenes.png)",
         "",
-        "| scene | points | up from | who | saw | commonest words |",
-        "|---|---|---|---|---|---|",
+        "| scene | points | up from | who | saw | commonest words | student says the same |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in report["scenes"]:
         first = [row["name"], str(row["points"]), row["up_from"]]
         for about in [*row["teachers"], {"name": "student", **row["student"]}]:
             words = ", ".join(f"{word} {share:.0%}" for word, share in about["words"].items())
-            lines.append(
-                f"| {' | '.join(first)} | {about['name']} | {about['seen']:.0%} | {words} |"
-            )
+            same = f"{about['agreement']:.0%}" if "agreement" in about else ""
+            cells = [*first, about["name"], f"{about['seen']:.0%}", words, same]
+            lines.append(f"| {' | '.join(cells)} |")
             first = ["", "", ""]
     agreement = np.mean([row["agreement"] for row in report["scenes"]])
     lines += [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +90,7 @@ def test_a_recording_becomes_a_student_and_a_report(
     assert scene["up_from"] == "parameter" and scene["teachers"][0]["seen"] > 0.3
     assert scene["teachers"][0]["frames"]["used"] == 3
     assert (run / "report" / "scenes.png").stat().st_size > 1000
+    assert all(0 <= one["agreement"] <= 1 for one in [scene, *scene["teachers"]])
     assert "agreement, not truth" in (run / "report" / "report.md").read_text()
     bundle = StudentBundle.load(run / "mine.safetensors")
     assert bundle.provenance["supervision"].startswith("distilled from 2D teachers")
@@ -163,6 +166,72 @@ def test_a_run_that_is_killed_in_every_stage_goes_on(place: Path, tmp_path: Path
     )
     for key, value in whole.items():
         torch.testing.assert_close(cut[key], value, rtol=0, atol=0, msg=key)
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> Path:
+    """What one worker made of two recordings."""
+    make_seven_scenes(place / "rooms" / "seq-01")
+    make_seven_scenes(place / "rooms" / "seq-02")
+    for file in (place / "rooms" / "seq-02").glob("frame-000002.*"):
+        file.unlink()  # so that the scenes differ
+    assert main(of_rooms(place, place / "alone")) == 0
+    return place / "alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [("--workers", "2"), ("--ray", "local")], ids=" ".join)
+def test_scenes_made_by_other_processes_are_the_same_bytes(
+    more: tuple[str, str],
+    place: Path,
+    alone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "--ray" in more:
+        pytest.importorskip("ray", reason="Ray is an option for clusters")
+    run = tmp_path / "run"
+    monkeypatch.setenv(MARK, str(run))
+    assert main([*of_rooms(place, run), *more]) == 0
+    made = of_scenes(alone)
+    assert of_scenes(run) == made and len(made) == 2 * 6
+    for path in made:
+        assert (run / path).read_bytes() == (alone / path).read_bytes(), path
+    learned, expected = (StudentBundle.load(one / "mine.safetensors") for one in (run, alone))
+    assert learned.weights.keys() == expected.weights.keys()
+    for key, value in expected.weights.items():
+        torch.testing.assert_close(learned.weights[key], value, rtol=0, atol=0, msg=key)
+    scenes = json.loads((run / "report" / "report.json").read_text())["scenes"]
+    assert [one["teachers"][0]["frames"]["used"] for one in scenes] == [3, 2]
+    end = time.monotonic() + 20
+    while marked(str(run)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not marked(str(run))
+
+
+def of_rooms(place: Path, run: Path) -> list[str]:
+    learn, _, *rest = arguments(place, run)
+    return [learn, str(place / "rooms"), *rest]
+
+
+def of_scenes(run: Path) -> set[Path]:
+    """The files of all stages in which a scene is a job: two teachers, and four of other stages."""
+    stages = ("clouds", "superpoints", "shown", "said", "features")
+    return {path.relative_to(run) for stage in stages for path in run.glob(f"{stage}-*/*")}
+
+
+MARK = "SAS_TEST_MARK"
+"""A variable that processes inherit, also those that their parent has left."""
+
+
+def marked(mark: str) -> list[str]:
+    """Commands of processes with that mark, but for the one that Python keeps until its end."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return [command for command in found if "resource_tracker" not in command]
 
 
 @pytest.mark.parametrize(
@@ -323,10 +392,12 @@ def test_a_machine_of_the_cluster_that_dies_is_a_sentence(
         raise WorkerCrashedError
 
     cancelled: list[object] = []
+    reports: list[str] = []
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     ray = SimpleNamespace(
-        init=lambda **_: None,
+        init=lambda **_: reports.append(os.environ["RAY_USAGE_STATS_ENABLED"]),
         shutdown=lambda: None,
-        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda job: str(job.target)),
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda job, _: str(job.target)),
         wait=lambda waiting, num_returns: (waiting[:1], waiting[1:]),
         get=get,
         cancel=cancelled.append,
@@ -340,6 +411,19 @@ def test_a_machine_of_the_cluster_that_dies_is_a_sentence(
     ):
         workers.do("clouds", jobs)
     assert cancelled == [str(tmp_path / "b")]
+    assert reports == ["0"]  # what Ray would tell its makers about a cluster that it starts
+
+
+def test_a_cluster_works_in_the_folder_of_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sas_training.learn.cluster import _run
+
+    monkeypatch.chdir(tmp_path)  # where the cluster was started
+    (tmp_path / "mine").mkdir()
+    _run(Job(Path("made"), atomic_write, (Path("made"), b"")), tmp_path / "mine")
+    assert (tmp_path / "mine" / "made").exists()
+    _run(Job(tmp_path / "whole", atomic_write, (tmp_path / "whole", b"")), tmp_path / "absent")
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
