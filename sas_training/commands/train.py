@@ -45,6 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=whole_number(0), default=1, help="processes that prepare batches"
     )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=whole_number(1),
+        default=250,
+        metavar="STEPS",
+        help="between two checkpoints (250)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -59,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_training.distill.augment import AugmentConfig
     from sas_training.distill.dataset import LabelledScans, SampleConfig
     from sas_training.distill.export import Recipe, export_student
+    from sas_training.distill.run_folder import RunFolder
     from sas_training.distill.trainer import TINY_PLANES, TrainConfig, Trainer
     from sas_training.distill.words import WordBank
     from sas_training.evaluation.labels import LABEL_SETS
@@ -95,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         device=arguments.device,
         workers=arguments.workers,
+        checkpoint_every=arguments.checkpoint_every,
     )
     start, start_sha256 = None, ""
     if arguments.init:
@@ -102,21 +111,22 @@ def run(arguments: argparse.Namespace) -> int:
         start, start_sha256 = StudentBundle.load(path), file_sha256(path)
     origin = origin_of(arguments.data, scans.counts, start)
     run_folder = arguments.run or Path("runs") / name
-    trainer = Trainer(scans, words, architecture, config, run_folder, start_sha256)
-    if start is not None and not trainer.step:
-        trainer.start_from(start.network(), start.inputs, samples.inputs)
-    if trainer.step:
-        print(f"going on from step {trainer.step} of {config.steps}", file=sys.stderr)
-    started = time.monotonic()
-    bar = tqdm(
-        trainer.steps(),
-        total=config.steps,
-        initial=trainer.step,
-        disable=arguments.quiet,
-        unit="step",
-    )
-    for _ in bar:
-        bar.set_postfix(loss=f"{trainer.loss:.3f}", refresh=False)
+    with RunFolder(run_folder):  # one run at a time
+        trainer = Trainer(scans, words, architecture, config, run_folder, start_sha256)
+        if start is not None and not trainer.step:
+            trainer.start_from(start.network(), start.inputs, samples.inputs)
+        if trainer.step:
+            print(f"going on from step {trainer.step} of {config.steps}", file=sys.stderr)
+        started = time.monotonic()
+        bar = tqdm(
+            trainer.steps(),
+            total=config.steps,
+            initial=trainer.step,
+            disable=arguments.quiet,
+            unit="step",
+        )
+        for _ in bar:
+            bar.set_postfix(loss=f"{trainer.loss:.3f}", refresh=False)
     recipe = Recipe(
         name=name,
         labels=labels,

@@ -48,6 +48,10 @@ class TrainConfig:
     checkpoint_every: int = 250
 
 
+_NO_MATTER = {"workers": 0, "device": "", "checkpoint_every": TrainConfig.checkpoint_every}
+"""What a run may go on with another of: it does not change the result."""
+
+
 class Trainer:
     """Fits point features to the text embeddings of their classes (supervision `class-labels`).
 
@@ -91,7 +95,7 @@ class Trainer:
         self._counts = torch.ones(len(words.names), dtype=torch.float64)
         self._fingerprint = json.dumps(
             {
-                "train": {**asdict(config), "workers": 0, "device": ""},
+                "train": {**asdict(config), **_NO_MATTER},
                 "net": architecture.to_dict(),
                 "scans": scans.fingerprint(),
                 "words": hashlib.sha256(words.fingerprint()).hexdigest(),
