@@ -40,7 +40,7 @@ all:
 	@scripts/setup.sh test
 
 test: all
-	@$(RUN) python -m pytest $(ARGS)
+	@$(RUN) scripts/run_tests.sh $(ARGS)
 
 lint:
 	@SAS_SKIP_MINKOWSKI=1 scripts/setup.sh test

@@ -17,7 +17,7 @@ STATE=$VENV/.sas-setup
 TORCH_CPU_MB=192
 TORCH_PUBLIC_MB=2730
 REST_MB=220       # numpy, ROS 2, transformers, the text encoder's weights
-TEST_MB=150       # on top, for the tests
+TEST_MB=270       # on top, for the tests
 DISK_CPU_MB=3000  # what must be free before anything is installed
 DISK_PUBLIC_MB=9000
 
