@@ -12,6 +12,7 @@ import importlib.util
 from pathlib import Path
 
 import torch
+from torch import library
 
 _DESCRIBED = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -24,7 +25,7 @@ def _declare_what_does_not_load() -> None:
         torch.ops.load_library(str(Path(spec.origin).with_name("_C.so")))
     except OSError:
         for name in _DESCRIBED:
-            torch.library.define(f"torchvision::{name}", _SCHEMA)
+            library.define(f"torchvision::{name}", _SCHEMA)
 
 
 _declare_what_does_not_load()
