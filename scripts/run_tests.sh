@@ -5,6 +5,6 @@ set -uo pipefail
 if (($#)); then exec python -m pytest "$@"; fi
 python -m pytest -m graph
 graph=$?
-python -m pytest -m "not graph" -n 2 --dist loadfile
+python -m pytest -m "not graph" -n 2 --dist loadfile --no-loadscope-reorder
 others=$?
 exit $((graph != 0 ? graph : others))
