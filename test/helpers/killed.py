@@ -75,13 +75,15 @@ class Lives:
 
 @contextmanager
 def lives(folder: Path, *modules: str) -> Iterator[Lives]:
-    """Processes that begin with `modules` imported and compute with one thread; what they say is
-    kept in `folder`."""
+    """Processes that begin with `modules` imported, those of this folder too, and compute with one
+    thread; what they say is kept in `folder`."""
+    known = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(Path(__file__).parent), *([known] if known else [])])
     server = subprocess.Popen(
         [sys.executable, "-c", _LIVES, *modules],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         text=True,
     )
     with server:  # without anything to read it ends

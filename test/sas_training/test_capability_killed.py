@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killed import Lives, lives
 from made_scenes import make_seven_scenes
 from safetensors.torch import load_file
 
@@ -33,82 +30,31 @@ from sas_training.priors.segmenter import new_segmenter
 from sas_training.priors.settings import load_priors_settings
 from sas_training.priors.text import text_parts
 from sas_training.scenes.procedural.dataset import write_dataset
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 for package in ("scipy", "numba", "tqdm", "diffusers", "transformers"):
     pytest.importorskip(package)
 if encoder_available(MINILM) is not None:
     pytest.skip("needs the offline text encoder", allow_module_level=True)
 
-LIVES = """
-import json, os, signal, sys
-from pathlib import Path
-import scipy.ndimage, torch, tqdm
-from diffusers import StableDiffusionPipeline
-from transformers import BertModel, SamModel, SamProcessor
-from sas_training.cli import main
-import sas_training.experiment.capability_stages, sas_training.priors.stages
-import sas_training.capability.running, sas_training.learn.fusion_report
-from sas_training.experiment.single_objects import object_picture
-from sas_training.priors import held_out, sheets
-from sas_training.priors.pictures import room_frames
-held_out.PER_CLASS = held_out.ROOMS = sheets.STEPS = 1
-object_picture("bed", (0,))
-room_frames(0, 1, 0)
-for line in sys.stdin:
-    when, pattern, said, words = json.loads(line)
-    child = os.fork()
-    if child:
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        continue
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    replace = Path.replace
-    def killed(path, target):
-        if when == "after":
-            replace(path, target)
-        if when and Path(target).match(pattern):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return target if when == "after" else replace(path, target)
-    Path.replace = killed
-    code = main(words)
-    sys.stdout.flush()
-    os._exit(code)
-"""
-"""Does a command in a process of its own, which dies before, or after, a file of a pattern gets its
-name. What takes long to import and to compile is there already; torch has computed nothing, so that
-there are no threads that a fork would lose."""
-
-Live = Callable[..., str]
+SLOW_TO_IMPORT = (
+    "scipy.ndimage",
+    "tqdm",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.sam.modeling_sam",
+    "transformers.models.sam.processing_sam",
+    "sas_training.capability.running",
+    "sas_training.experiment.capability_stages",
+    "sas_training.learn.fusion_report",
+    "sas_training.priors.stages",
+)
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Does a command, killed or not, and returns what it has said."""
-    said = tmp_path_factory.mktemp("said") / "said.txt"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    lives = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", LIVES],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert lives.stdin is not None and lives.stdout is not None
-
-    def one(words: Sequence[str], when: str = "", pattern: str = "") -> str:
-        assert lives.stdin is not None and lives.stdout is not None
-        lives.stdin.write(json.dumps([when, pattern, str(said), list(words)]) + "\n")
-        lives.stdin.flush()
-        code = int(lives.stdout.readline())
-        text = said.read_text()
-        assert code == (-signal.SIGKILL if when else 0), text
-        return text
-
-    yield one
-    lives.stdin.close()
-    assert lives.wait(30) == 0
-    lives.stdout.close()
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+    with lives(tmp_path_factory.mktemp("lives"), *SLOW_TO_IMPORT, "warm_capability") as found:
+        yield found
 
 
 def whole(root: Path, *patterns: str) -> list[Path]:
@@ -126,19 +72,19 @@ def contents(root: Path) -> dict[Path, bytes]:
 
 
 def killed_everywhere(
-    live: Live,
+    live: Lives,
     words: Callable[[Path], list[str]],
     root: Path,
-    lives: Sequence[tuple[str, str]],
+    deaths: Sequence[tuple[str, str]],
 ) -> tuple[Path, Path]:
-    """A run that dies as `lives` say, one after the other, goes on and ends; and another."""
+    """A run that dies as `deaths` say, one after the other, goes on and ends; and another."""
     cut = root / "cut"
-    for when, pattern in lives:
+    for when, pattern in deaths:
         before = set(whole(cut, pattern))
-        live(words(cut), when, pattern)
+        live.killed(when, pattern, words(cut))
         assert len(set(whole(cut, pattern)) - before) == (when == "after"), pattern
-    said = live(words(cut))
-    live(words(root / "whole"))
+    said = live.whole(words(cut))
+    live.whole(words(root / "whole"))
     assert whole(cut) == whole(root / "whole"), said
     return cut, root / "whole"
 
@@ -186,7 +132,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_capability_is_killed_in_every_stage(live: Live, given: Path, tmp_path: Path) -> None:
+def test_capability_is_killed_in_every_stage(live: Lives, given: Path, tmp_path: Path) -> None:
     def words(out: Path) -> list[str]:
         line = ["capability", "-o", str(out), "--words", str(given / "words.txt"), "--keep-all"]
         line += ["--given-images", str(given / "images"), "--given-coarse", str(given / "coarse")]
@@ -219,7 +165,7 @@ weights = "regions.safetensors"
 """
 
 
-def test_fusion_is_killed_in_every_stage(live: Live, tmp_path: Path) -> None:
+def test_fusion_is_killed_in_every_stage(live: Lives, tmp_path: Path) -> None:
     make_seven_scenes(tmp_path / "seq-01")
     torch.manual_seed(0)
     save_teacher(
@@ -263,7 +209,7 @@ def test_fusion_is_killed_in_every_stage(live: Live, tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------- priors
-def test_priors_are_killed_in_every_training(live: Live, tmp_path: Path) -> None:
+def test_priors_are_killed_in_every_training(live: Lives, tmp_path: Path) -> None:
     def words(run: Path) -> list[str]:
         return ["world", "train-priors", "--scale", "tiny", "-o", str(run), "--workers", "1"]
 
@@ -334,11 +280,11 @@ def _priors(folder: Path) -> None:
     save_pipeline(folder / PIPELINE, coder, denoiser, text_parts(1, 24), about)
     save_segmenter(folder / SEGMENTER, new_segmenter(about.segmenter, 3), about)
     report: dict[str, Any] = {"kind": "sas_priors", "format_version": 1, "weights": ["random"]}
-    report |= {"training": {}, "settings": about.to_dict()}
+    report |= {"world_version": WORLD_VERSION, "training": {}, "settings": about.to_dict()}
     (folder / "priors.json").write_text(json.dumps(report))
 
 
-def test_the_experiment_is_killed_in_every_stage(live: Live, tmp_path: Path) -> None:
+def test_the_experiment_is_killed_in_every_stage(live: Lives, tmp_path: Path) -> None:
     config = _ablation(tmp_path / "ablation")
     _priors(tmp_path / "priors")
     tiny = Path(__file__).parents[2] / "config" / "experiment" / "capability-tiny.toml"

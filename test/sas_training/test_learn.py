@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from killed import lives
 from made_scenes import make_seven_scenes
 
 from sas_ros.errors import SasError
@@ -119,45 +118,21 @@ def test_a_recording_becomes_a_student_and_a_report(
     assert len(list(run.glob("features-*"))) == 2 and len(list(run.glob("said-*"))) == 2
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from sas_training.cli import main
-when, pattern = sys.argv[1:3]
-replace = Path.replace
-def killed(path, target):
-    if when == "after":
-        replace(path, target)
-    if Path(target).match(pattern):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return target if when == "after" else replace(path, target)
-Path.replace = killed
-sys.exit(main(sys.argv[3:]))
-"""
-"""Does a command and dies before, or after, a file of that pattern gets its name."""
-
-
 def test_a_run_that_is_killed_in_every_stage_goes_on(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for when, pattern, says in (
-        ("before", "clouds-*/*.npz", "clouds: 1 to make"),
-        ("before", "superpoints-*/*.safetensors", "clouds: 1 to make"),
-        ("before", "said-regions-*/*.safetensors", "clouds: 1 of 1 are there"),
-        ("before", "features-*/*.safetensors", "superpoints: 1 of 1 are there"),
-        ("after", f"training-*/run/{CHECKPOINT}", "teachers: 1 of 1 are there"),
-        ("before", "mine.safetensors", "going on from step 2 of 4"),
-        ("before", "report/report.json", "going on from step 4 of 4"),
-    ):
-        words = [sys.executable, "-c", KILLED, when, pattern, *arguments(place, run)]
-        with open(tmp_path / "said.txt", "w+") as said:
-            died = subprocess.run(words, env=environment, stdout=said, stderr=said)
-            said.seek(0)
-            text = said.read()
-        assert died.returncode == -signal.SIGKILL, text
-        assert says in text
-        there = {path for path in run.glob(pattern) if not path.name.startswith(".")}
-        assert len(there) == (when == "after"), pattern
+    with lives(tmp_path, "torch", "tqdm", "scipy.ndimage", "sas_training.learn.learning") as live:
+        for when, pattern, says in (
+            ("before", "clouds-*/*.npz", "clouds: 1 to make"),
+            ("before", "superpoints-*/*.safetensors", "clouds: 1 to make"),
+            ("before", "said-regions-*/*.safetensors", "clouds: 1 of 1 are there"),
+            ("before", "features-*/*.safetensors", "superpoints: 1 of 1 are there"),
+            ("after", f"training-*/run/{CHECKPOINT}", "teachers: 1 of 1 are there"),
+            ("before", "mine.safetensors", "going on from step 2 of 4"),
+            ("before", "report/report.json", "going on from step 4 of 4"),
+        ):
+            assert says in live.killed(when, pattern, arguments(place, run))
+            there = {path for path in run.glob(pattern) if not path.name.startswith(".")}
+            assert len(there) == (when == "after"), pattern
     assert main(arguments(place, run)) == 0
     assert json.loads((run / "report" / "report.json").read_text())["scenes"]
     assert main(arguments(place, tmp_path / "whole")) == 0
