@@ -1,4 +1,4 @@
-"""`sas experiment ablation|capability`: what every step adds, in the procedural world."""
+"""`sas experiment ablation|capability|controls`: what every step adds, in the procedural world."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from sas_ros.commands import whole_number
-from sas_training.commands import experiment_capability
+from sas_training.commands import experiment_capability, experiment_controls
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ablation.add_argument("--json", action="store_true", help="print the result as JSON")
     ablation.set_defaults(act=_ablation)
     experiment_capability.add_action(actions)
+    experiment_controls.add_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -234,17 +234,8 @@ def checks_markdown(checks: Mapping[str, Any]) -> list[str]:
         "Of a class that one of two teachers has no word for, that teacher is measured with "
         "nothing and has nothing: such a sign is right without a picture.",
         "",
-        f"Students in {checks['rooms']} of the rooms they were trained on, on the points that "
-        "they were told something about, in per cent: how often they say the same as what they "
-        "were told (fused features, for `3d/pixel` each point's own, for the others their means "
-        "over superpoints), mIoU with that taken for the truth, and mIoU of both with the truth.",
-        "",
-        "| row | same | mIoU, told as truth | mIoU | mIoU of what is told |",
-        "|---|---|---|---|---|",
+        *students_markdown(checks),
     ]
-    for row in checks["students"]:
-        values = (row[key] for key in ("agreement", "miou_against_teacher", "miou", "teacher_miou"))
-        lines.append(f"| {row['name']} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |")
     for name in ("3d/pixel", "3d/superpoint"):
         row = next(one for one in checks["students"] if one["name"] == name)
         lines += [
@@ -264,6 +255,23 @@ def checks_markdown(checks: Mapping[str, Any]) -> list[str]:
                 for key, scale, digit in zip(keys, scales, digits, strict=True)
             ]
             lines.append(f"| {label} | {100 * one['share']:.1f} | {' | '.join(cells)} |")
+    return lines
+
+
+def students_markdown(checks: Mapping[str, Any]) -> list[str]:
+    """Students in rooms of their own (`learned_figures`) as lines of Markdown."""
+    lines = [
+        f"Students in {checks['rooms']} of the rooms they were trained on, on the points that "
+        "they were told something about, in per cent: how often they say the same as what they "
+        "were told (fused features, for `3d/pixel` each point's own, for the others their means "
+        "over superpoints), mIoU with that taken for the truth, and mIoU of both with the truth.",
+        "",
+        "| row | same | mIoU, told as truth | mIoU | mIoU of what is told |",
+        "|---|---|---|---|---|",
+    ]
+    for row in checks["students"]:
+        values = (row[key] for key in ("agreement", "miou_against_teacher", "miou", "teacher_miou"))
+        lines.append(f"| {row['name']} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |")
     return lines
 
 

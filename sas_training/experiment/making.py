@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sas_training.capability.table import CapabilityTable
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
+from sas_training.distill.recipes import Recipe
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.capability import measure_capability
-from sas_training.experiment.checks import checked_rooms, learned_in_room
+from sas_training.experiment.checks import Learned, checked_rooms, learned_in_room
 from sas_training.experiment.files import FEATURES, Files, save_predictions
 from sas_training.experiment.object_files import load_pictures, make_pictures
 from sas_training.experiment.room_views import (
@@ -149,9 +150,14 @@ def _seen(files: Files, seeds: Sequence[int], group: str, index: int) -> dict[st
     return point_features(points, views, teachers, fusing.projection, room_name(index))
 
 
+def features_path(folder: Path, index: int) -> Path:
+    """The features of a room in a folder of them."""
+    return folder / f"{room_name(index)}{FEATURES_SUFFIX}"
+
+
 def fused_path(files: Files, seed: int, which: str, index: int) -> Path:
     """The fused features of a room for students, of one of `FEATURES`."""
-    return files.features(seed, which) / f"{room_name(index)}{FEATURES_SUFFIX}"
+    return features_path(files.features(seed, which), index)
 
 
 def fuse(files: Files, seeds: Sequence[int], index: int) -> None:
@@ -196,25 +202,38 @@ def learned_from(row: str) -> str:
 
 def compare(files: Files, row: str, seed: int) -> None:
     """What a student says in rooms of its own, against what it was told there and the truth."""
-    student, words = StudentClasses(files.student(row, seed)), Words.load(files.words)
-    clouds = files.clouds("students")
-    recipe = recipe_of(row, files.settings.student, seed)
+    features = files.features(seed, learned_from(row))
+    recipe, words = recipe_of(row, files.settings.student, seed), Words.load(files.words)
+    compared(files, files.student(row, seed), features, recipe, words).save(
+        files.learned(row, seed)
+    )
+
+
+def compared(files: Files, student: Path, told: Path, recipe: Recipe, words: Words) -> Learned:
+    """What a student that was told the features of a folder says in some rooms of its own."""
+    says, clouds = StudentClasses(student), files.clouds("students")
     temperature, over = recipe.objective.teacher_temperature, recipe.objective.targets
     rooms = []
     for index in checked_rooms(files.rooms("students")):
-        features = PointFeatures.load(fused_path(files, seed, learned_from(row), index))
-        said = student.of(*read_cloud(clouds, index))
+        features = PointFeatures.load(features_path(told, index))
+        said = says.of(*read_cloud(clouds, index))
         truth, owner = read_labels(clouds, index), None
         if over == "superpoint":
             owner = Superpoints.load(superpoints_path(clouds, index)).labels
         rooms.append(learned_in_room(features, said, truth, words, temperature, owner))
-    sum(rooms[1:], start=rooms[0]).save(files.learned(row, seed))
+    return sum(rooms[1:], start=rooms[0])
 
 
 def predict_3d(files: Files, row: str, seed: int) -> None:
     """What a student says about the held-out rooms."""
-    student, clouds = StudentClasses(files.student(row, seed)), files.clouds("held_out")
-    for index in range(files.rooms("held_out")):
-        path = files.predictions_3d(row, seed, index)
+    rooms = range(files.rooms("held_out"))
+    paths = [files.predictions_3d(row, seed, index) for index in rooms]
+    predict_rooms(files, row, files.student(row, seed), paths)
+
+
+def predict_rooms(files: Files, row: str, student: Path, paths: Sequence[Path]) -> None:
+    """Write what a student says about each held-out room, as that of a row."""
+    says, clouds = StudentClasses(student), files.clouds("held_out")
+    for index, path in enumerate(paths):
         if not path.exists():
-            save_predictions(path, {row: student.of(*read_cloud(clouds, index))})
+            save_predictions(path, {row: says.of(*read_cloud(clouds, index))})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,13 +41,18 @@ def make_everything(files: Files, workers: Workers) -> None:
         SasError: the disk is too small for what is still missing.
     """
     check_space(files)
-    for group in GROUPS:
+    begin_rooms(files, GROUPS)
+    workers.do_all(stages_of(files))
+
+
+def begin_rooms(files: Files, groups: Sequence[str]) -> None:
+    """Make the folders of some of `GROUPS` ready, where a room of theirs is missing."""
+    for group in groups:
         rooms = files.rooms(group)
         last = (room_files(files, group, index)[-1] for index in range(rooms))
         if not all(path.exists() for path in last):
             wanted = Extras(frames=files.frames(group))
             begin_dataset(files.world(group), rooms, files.world_seed(group), wanted)
-    workers.do_all(stages_of(files))
 
 
 def check_space(files: Files) -> None:
@@ -63,11 +70,18 @@ def check_space(files: Files) -> None:
         )
 
 
-def counts_of_rows(files: Files) -> dict[str, RowCounts]:
-    """The confusions of every row, read from the predictions."""
+def counts_of_rows(
+    files: Files, more: Mapping[str, Callable[[int, int], Path]] = MappingProxyType({})
+) -> dict[str, RowCounts]:
+    """The confusions of every row, read from the predictions.
+
+    Args:
+        more: rows beside those of the ablation: name -> where its predictions lie, by seed of the
+            repetition and room.
+    """
     clouds, seeds, rooms = files.clouds("held_out"), files.seeds.runs, files.rooms("held_out")
     truths = [read_labels(clouds, index) for index in range(rooms)]
-    two: dict[str, list[Counts]] = {name: [] for name in (*ROWS_2D, *ROWS_3D)}
+    two: dict[str, list[Counts]] = {name: [] for name in (*ROWS_2D, *ROWS_3D, *more)}
     seen: dict[str, list[Counts]] = {name: [] for name in two}
     for seed in seeds:
         for index, truth in enumerate(truths):
@@ -75,6 +89,8 @@ def counts_of_rows(files: Files) -> dict[str, RowCounts]:
             shown = said[ROWS_2D[0]] != NO_PREDICTION
             for row in ROWS_3D:
                 said |= load_predictions(files.predictions_3d(row, seed, index))
+            for path in more.values():
+                said |= load_predictions(path(seed, index))
             for name in two:
                 two[name].append(room_counts(truth, said[name]))
                 seen[name].append(room_counts(truth[shown], said[name][shown]))

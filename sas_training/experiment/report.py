@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{100 * result['level']:.0f} % bootstrap over rooms. `seen`: of points that frames show."
         f"{_world(result)}",
         "",
-        "| row | mIoU | deviation | interval | seen |",
-        "|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['name']} | {_percent(row['miou_mean'])} | {_percent(row['miou_std'])} | "
-            f"{_percent(row['low'])} to {_percent(row['high'])} | {_percent(row['miou_seen'])} |"
-        )
-    lines += [
+        *rows_markdown(result["rows"]),
         "",
         "A step adds when its interval, of the difference in the same rooms, lies above zero. The "
         "interval is over rooms alone: how far trainings with other seeds differ is not in it, but "
@@ -113,11 +105,36 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{_SHARED if result['settings']['teachers_once'] else ''}. Where their signs differ, the "
         "interval decides nothing about the step itself.",
         "",
+        *steps_markdown(result["rows"], result["steps"]),
+        "",
+        *checks_markdown(result["checks"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def rows_markdown(rows: Sequence[Mapping[str, Any]], *, seen: bool = True) -> list[str]:
+    """The table of all rows as lines of Markdown, with the column of points that frames show."""
+    more = " seen |" if seen else ""
+    lines = [f"| row | mIoU | deviation | interval |{more}", f"|---|---|---|---|{more and '---|'}"]
+    for row in rows:
+        line = (
+            f"| {row['name']} | {_percent(row['miou_mean'])} | {_percent(row['miou_std'])} | "
+            f"{_percent(row['low'])} to {_percent(row['high'])} |"
+        )
+        lines.append(f"{line} {_percent(row['miou_seen'])} |" if seen else line)
+    return lines
+
+
+def steps_markdown(
+    rows: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The table of all steps between `rows` as lines of Markdown."""
+    lines = [
         "| from | to | difference | interval | | repetitions |",
         "|---|---|---|---|---|---|",
     ]
-    per_seed = {row["name"]: row["per_seed"] for row in result["rows"]}
-    for step in result["steps"]:
+    per_seed = {row["name"]: row["per_seed"] for row in rows}
+    for step in steps:
         verdict = "adds" if step["adds"] else "takes" if step["takes"] else "undecided"
         pairs = zip(per_seed[step["from"]], per_seed[step["to"]], strict=True)
         # Of a step from 2D to 3D, which is on other points than its rows, they are not kept.
@@ -127,8 +144,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {step['from']} | {step['to']} | {100 * step['difference']:+.1f} | "
             f"{100 * step['low']:+.1f} to {100 * step['high']:+.1f} | {verdict} | {each} |"
         )
-    lines += ["", *checks_markdown(result["checks"])]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 _SHARED = "; repetitions share their teachers, so that rows of teachers do not differ at all"

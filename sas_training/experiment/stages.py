@@ -40,10 +40,10 @@ def stages_of(files: Files) -> list[Stage]:
     """
     teaching, students, held_out = GROUPS
     return [
-        Stage("words", [Job(files.words, make_word_file, (files,))]),
-        _rooms(files, teaching),
+        words_stage(files),
+        rooms_stage(files, teaching),
         _teachers(files),
-        *(of(files, group) for group in (students, held_out) for of in (_rooms, _clouds)),
+        *(of(files, group) for group in (students, held_out) for of in (rooms_stage, clouds_stage)),
         _pictures(files),
         _capability(files),
         _features(files),
@@ -54,7 +54,13 @@ def stages_of(files: Files) -> list[Stage]:
     ]
 
 
-def _rooms(files: Files, group: str) -> Stage:
+def words_stage(files: Files) -> Stage:
+    """The text vectors."""
+    return Stage("words", [Job(files.words, make_word_file, (files,))])
+
+
+def rooms_stage(files: Files, group: str) -> Stage:
+    """The rooms of a group; `begin_rooms` comes before."""
     jobs = []
     for index in range(files.rooms(group)):
         *before, last = room_files(files, group, index)
@@ -62,7 +68,8 @@ def _rooms(files: Files, group: str) -> Stage:
     return Stage(f"rooms: {group}", jobs)
 
 
-def _clouds(files: Files, group: str) -> Stage:
+def clouds_stage(files: Files, group: str) -> Stage:
+    """The points, labels and superpoints of its rooms."""
     clouds = files.clouds(group)
     return Stage(
         f"clouds: {group}",

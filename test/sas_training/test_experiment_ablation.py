@@ -21,6 +21,7 @@ from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.distill.distiller import shared_epochs
 from sas_training.experiment import making, students
+from sas_training.experiment.controls import ABLATION_ROWS, CONTROLS
 from sas_training.experiment.files import FEATURES, Files
 from sas_training.experiment.making import fused_path
 from sas_training.experiment.pipeline import check_space, make_everything
@@ -388,3 +389,27 @@ def test_the_whole_ablation_goes_on_wherever_it_was_stopped(
         shares = [told["share"] for told in one["classes"].values()]
         assert sum(shares) == pytest.approx(1)
     assert checks["capability"]["pairs"]["surfaces - distant"]["known_to_both"] is not None
+    _check_controls(tmp_path, capsys)
+
+
+def _check_controls(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Controls in the folder of a finished ablation, made and then kept."""
+    out = run / "result"
+    line = ["experiment", "controls", "--scale", "tiny", "--run", str(run), "-o", str(out)]
+    assert main([*line, "--workers", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((out / "controls.json").read_text())
+    names = [row["name"] for row in result["rows"]]
+    assert names == [*ABLATION_ROWS, *sorted(one.name for one in CONTROLS)]
+    ablation = json.loads((out / "ablation.json").read_text())
+    repeated = {row["name"]: row["per_class"] for row in ablation["rows"]}
+    for row in result["rows"][: len(ABLATION_ROWS)]:
+        assert row["per_class"] == repeated[row["name"]]
+    told = {one["name"]: one["teacher_miou"] for one in result["students"]}
+    # Means over superpoints of true labels are nearly the truth, of noise they are not.
+    assert told["3d/truth"] > 0.5 > told["3d/noise"]
+    page = (out / "controls.md").read_text()
+    assert all(f"| {name} |" in page for name in names)
+    assert main([*line, "--workers", "1"]) == 0
+    printed, said = capsys.readouterr()
+    assert printed == page and "to make" not in said

@@ -1,0 +1,110 @@
+"""Controls of the ablation: what their students are told, and what they need."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sas_training.experiment.controls import (
+    ABLATION_ROWS,
+    CONTROLS,
+    STEPS,
+    ControlFiles,
+    spread_words,
+    stages_of,
+    with_noise,
+)
+from sas_training.experiment.files import Files
+from sas_training.experiment.settings import load_settings
+from sas_training.experiment.students import recipe_of
+from sas_training.experiment.words import Words, make_words
+
+
+def _files(run: Path) -> ControlFiles:
+    tiny = load_settings("tiny")
+    return ControlFiles(Files(run, tiny, tiny.development))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.floats(0, 1))
+def test_noise_changes_whole_superpoints_and_nothing_else(
+    seed: int, count: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 3, 7, 255], size=count)
+    owner = rng.integers(-1, 6, size=count)
+    found = with_noise(labels, owner, share, rng)
+    outside = (owner < 0) | (labels == 255)
+    assert np.array_equal(found[outside], labels[outside])
+    for group in set(owner[~outside].tolist()):
+        inside = ~outside & (owner == group)
+        assert np.array_equal(found[inside], labels[inside]) or len(set(found[inside])) == 1
+    assert set(found.tolist()) <= set(labels.tolist())
+
+
+def test_the_share_of_noise_is_what_it_says() -> None:
+    labels = np.repeat(np.arange(20), 500)
+    owner = np.arange(len(labels))
+    rng = np.random.default_rng(0)
+    assert np.array_equal(with_noise(labels, owner, 0.0, rng), labels)
+    # Drawn by chance, one of twenty is right again.
+    wrong = np.mean(with_noise(labels, owner, 0.7, rng) != labels)
+    assert wrong == pytest.approx(0.7 * 0.95, abs=0.02)
+
+
+class _Alike:
+    """Text vectors that are nearly the same for all texts."""
+
+    name, dim = "alike", 48
+
+    def encode(self, texts: object) -> np.ndarray:
+        count = len(list(texts))  # type: ignore[call-overload]
+        rows = np.ones((count, self.dim)) + 0.3 * np.eye(count, self.dim)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_spread_text_vectors_are_no_longer_alike(tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    words = make_words(_Alike(), "a {}", ["cup"])
+    words.save(files.ablation.words)
+    spread_words(files)
+    found = Words.load(files.words("spread"))
+    assert (found.texts, found.prompt) == (words.texts, words.prompt)
+    assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
+
+    def highest(one: Words) -> float:
+        cosines = one.classes @ one.classes.T
+        return float((cosines - 2 * np.eye(len(cosines))).max())
+
+    assert highest(words) > 0.9 and highest(found) < 0.01
+    assert files.words("truth") == files.words("noise") == files.ablation.words
+
+
+def test_each_control_changes_one_thing() -> None:
+    base = load_settings("small").student
+    by_name = {one.name: one for one in CONTROLS}
+    for control in CONTROLS:
+        own = recipe_of(control.of, base, 5)
+        recipe = control.recipe(base, 5)
+        epochs = own.schedule.epochs * (5 if control.name == "3d/truth-longer" else 1)
+        schedule = replace(own.schedule, epochs=epochs)
+        assert recipe == replace(own, description=control.name, schedule=schedule)
+    assert by_name["3d/noise"].told == by_name["3d/noise-self-distillation"].told
+    names = {*by_name, *ABLATION_ROWS}
+    assert {name for step in STEPS for name in step} <= names
+
+
+def test_every_control_comes_after_what_it_reads(tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    made: set[Path] = set()
+    for stage in stages_of(files):
+        for job in stage.jobs:
+            assert set(job.after) <= made, stage.title
+        made |= {path for job in stage.jobs for path in job.files}
+    targets = [job.target for stage in stages_of(files) for job in stage.jobs]
+    assert len(set(targets)) == len(targets)
