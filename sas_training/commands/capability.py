@@ -205,9 +205,11 @@ def _tell(arguments: argparse.Namespace, plan: Any, outcome: Any) -> None:
             rows[name] = {
                 teacher: {
                     "iou": float(table.scores[row, column]),
-                    "pooled": float(table.pooled[row, column]),
                     "low": float(table.intervals[row, column, 0]),
                     "high": float(table.intervals[row, column, 1]),
+                    "pooled": float(table.pooled[row, column]),
+                    "pooled_low": float(table.pooled_intervals[row, column, 0]),
+                    "pooled_high": float(table.pooled_intervals[row, column, 1]),
                 }
                 for row, teacher in enumerate(table.teachers)
             }

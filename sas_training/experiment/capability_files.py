@@ -21,6 +21,7 @@ from sas_training.experiment.sources import in_text_space
 from sas_training.experiment.words import Words
 from sas_training.jobs import key_of
 from sas_training.priors.saving import read_report
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 VERSION = 1
 """Raised when the same settings begin to give other files."""
@@ -109,8 +110,15 @@ class CapabilityRun:
         return self.run / f"rows-{key}" / f"room-{index:06d}.npz"
 
     def check(self) -> None:
-        """Raise SasError where the ablation or the priors are missing."""
-        read_report(self.priors)
+        """Raise SasError where the ablation or the priors are missing, or of other rooms."""
+        world = read_report(self.priors).get("world_version")
+        if world != WORLD_VERSION:
+            known = "an unknown version" if world is None else f"version {world}"
+            raise SasError(
+                f"The priors in {self.priors} have learned from rooms of {known} of the world, and "
+                f"the rooms here are of version {WORLD_VERSION}. Train them again with this "
+                "version's `sas world train-priors`, or use the version of sas_ros that made them."
+            )
         needed = [self.ablation.teacher(name, self.seed) for name in TEACHERS]
         for path in [self.ablation.words, *needed, self.ablation.capability(self.seed)]:
             if not path.is_file():

@@ -44,6 +44,7 @@ from sas_training.priors.segmenter import VERSION as SEGMENTER_VERSION
 from sas_training.priors.segmenter import Examples, SegmenterLoss, new_processor, new_segmenter
 from sas_training.priors.settings import FitSettings, PriorsSettings, SegmenterSettings
 from sas_training.priors.text import Sentences, text_parts
+from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 VERSION = 1
 """Raised when the same settings begin to give other weights."""
@@ -132,9 +133,10 @@ def _libraries() -> None:
 
 def _written(files: PriorsFiles) -> bool:
     try:
-        return bool(read_report(files.run)["weights"] == _names(files))
-    except (SasError, KeyError):
+        report = read_report(files.run)
+    except SasError:
         return False
+    return report["weights"] == _names(files) and report.get("world_version") == WORLD_VERSION
 
 
 def _names(files: PriorsFiles) -> list[str]:
@@ -282,6 +284,7 @@ def write_folders(files: PriorsFiles) -> None:
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "made_with": f"sas_ros {__version__}",
+        "world_version": WORLD_VERSION,
         "weights": names,
         "training": facts,
         "held_out": {"segmenter": segmenter_figures(files.run / SEGMENTER, settings)},

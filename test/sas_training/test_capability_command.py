@@ -93,7 +93,9 @@ def test_from_words_to_a_table(
     assert made.notes["images"]["steps"] == 2 and made.notes["rejection"] is None
     assert made.notes["text"]["texts"][2] == ["a shade in a scene"]
     for row in found["capability"].values():
-        assert row["bright"]["low"] <= row["bright"]["iou"] <= row["bright"]["high"]
+        bright = row["bright"]
+        assert bright["low"] <= bright["iou"] <= bright["high"]
+        assert bright["pooled_low"] <= bright["pooled"] <= bright["pooled_high"]
     # The table is what its own files say.
     (masks,) = out.glob("masks-*")
     (answers,) = out.glob("said-bright-*")

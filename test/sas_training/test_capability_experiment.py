@@ -499,6 +499,7 @@ def _priors(folder: Path) -> Path:
     report = {
         "kind": "sas_priors",
         "format_version": 1,
+        "world_version": WORLD_VERSION,
         "weights": ["random"],
         "training": {},
         "settings": about.to_dict(),
@@ -558,6 +559,16 @@ def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     assert "| 2d/known-words |" in page
     assert "Fusion of surfaces - distant in their place:" in page
 
+    report = (priors / "priors.json").read_text()
+    for other, named in (
+        (f'"world_version": {WORLD_VERSION - 1}', f"version {WORLD_VERSION - 1}"),
+        ('"w": 4', "an unk"),
+    ):
+        own = f'"world_version": {WORLD_VERSION}'
+        (priors / "priors.json").write_text(report.replace(own, other))
+        with pytest.raises(SasError, match=rf"rooms of {named}.* Train them again"):
+            everything(about, "development", workers)
+    (priors / "priors.json").write_text(report)
     files.teacher("objects", 1).unlink()
     with pytest.raises(SasError, match="sas experiment ablation"):
         everything(about, "development", workers)
