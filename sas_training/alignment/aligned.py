@@ -27,6 +27,7 @@ from sas_training.teachers.teacher import (
     Image,
     LabelledMask,
     MaskTeacher,
+    images_a_call,
 )
 
 
@@ -93,6 +94,8 @@ class AlignedTeacher:
         self._mode, self._prompt = mode, prompt
         self._grammar = WordListGrammar() if grammar is None else grammar
         # Two files of weights may share a name; their vectors of a sentence do not.
+        # What is said ahead of the question must be kept until it comes.
+        self.images_a_call = 1 if cache is None else images_a_call(teacher)
         probe = encoder.encode(["a chair in a scene"]).round(2) + 0.0
         inner = teacher.description
         self.description = Description(

@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import normalise_text
-from sas_training.teachers.teacher import Description, Image, LabelledMask, MaskTeacher
+from sas_training.teachers.teacher import (
+    Description,
+    Image,
+    LabelledMask,
+    MaskTeacher,
+    images_a_call,
+)
 
 CAPTIONERS = ("none", "blip", "florence-2", "program")
 
@@ -41,6 +47,7 @@ class CaptionedTeacher:
             f"{inner.model} {captions.model}",
             {"teacher": inner.to_json(), "captioner": captions.to_json()},
         )
+        self.images_a_call = max(images_a_call(teacher), images_a_call(captioner))
 
     def masks(self, images: Sequence[Image]) -> list[tuple[LabelledMask, ...]]:
         """The teacher's masks with captions; raises `SasError` when their number does not fit."""
@@ -61,7 +68,11 @@ class CaptionedTeacher:
 
 
 def load_captioner(
-    name: str, weights: Path | None = None, program: Sequence[str] = (), device: str = "auto"
+    name: str,
+    weights: Path | None = None,
+    program: Sequence[str] = (),
+    device: str = "auto",
+    timeout: float = 0.0,
 ) -> Captioner | None:
     """The captioner of that name; None for "none".
 
@@ -70,6 +81,7 @@ def load_captioner(
         weights: folder of a model, as transformers saves it, for "blip" and "florence-2".
         program: command line, for "program" (`sas_training.teachers.program`).
         device: "auto", "cpu" or "cuda".
+        timeout: seconds for one call of a program, 0 for none.
 
     Raises:
         SasError: no such captioner, or something it needs is missing.
@@ -79,7 +91,7 @@ def load_captioner(
     if name == "program":
         from sas_training.teachers.program import ProgramCaptioner
 
-        return ProgramCaptioner(program)
+        return ProgramCaptioner(program, timeout)
     if name in ("blip", "florence-2"):
         from sas_training.alignment.caption_models import CaptionModel
 

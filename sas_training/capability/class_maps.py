@@ -19,11 +19,12 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
+from sas_training.alignment.aligned import AlignedTeacher
 from sas_training.capability.files import read_plane
 from sas_training.jobs import key_of
 from sas_training.teachers.cache import image_hash
 from sas_training.teachers.images import pillow
-from sas_training.teachers.teacher import DenseFeatures, Image, PixelTeacher
+from sas_training.teachers.teacher import DenseFeatures, Image, PixelTeacher, images_a_call
 
 ClassMap = npt.NDArray[np.int64]
 SILENT = -1
@@ -108,6 +109,20 @@ class Caller:
                 if file is not None:
                     _write(file, made, len(self.text))
         return [one for one in result if one is not None]
+
+    def look_ahead(self, images: Sequence[Image], paths: Sequence[Path | None]) -> None:
+        """Have a teacher that is best asked about many images at once say what `maps` will ask it;
+        others wait. Arguments as there."""
+        if not isinstance(self.teacher, AlignedTeacher) or images_a_call(self.teacher) == 1:
+            return
+        files = [self._file(image, path) for image, path in zip(images, paths, strict=True)]
+        shown = [
+            _fitted(image, self.look)
+            for image, file in zip(images, files, strict=True)
+            if file is None or not file.exists()
+        ]
+        if shown:
+            self.teacher.masks(shown)
 
     @staticmethod
     def _file(image: Image, path: Path | None) -> Path | None:

@@ -21,7 +21,7 @@ from sas_training.capability.class_maps import Caller
 from sas_training.capability.files import read_mask
 from sas_training.capability.table import CapabilityTable, Measurement
 from sas_training.teachers.images import read_image
-from sas_training.teachers.teacher import Image
+from sas_training.teachers.teacher import Image, images_a_call
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -114,6 +114,7 @@ def count(
     shape = {name: (len(teachers), len(given)) for name, given in examples.items()}
     overlap = {name: np.zeros(one, dtype=np.int64) for name, one in shape.items()}
     union = {name: np.zeros(one, dtype=np.int64) for name, one in shape.items()}
+    _look_ahead(teachers, examples, folder)
     for name, start in progress(work):
         part = examples[name][start : start + batch]
         read = [one.read() for one in part]
@@ -126,6 +127,23 @@ def count(
                 union[name][row, start + number] = np.count_nonzero(called | mask)
     names = {name: tuple(one.name for one in given) for name, given in examples.items()}
     return Scores(tuple(teachers), names, overlap, union)
+
+
+def _look_ahead(
+    teachers: Mapping[str, Caller],
+    examples: Mapping[str, Sequence[Example]],
+    folder: Callable[[str, str], Path] | None,
+) -> None:
+    """Ask teachers that are best asked about many images at once about those of all classes."""
+    every = [(name, one) for name, given in examples.items() for one in given]
+    for title, caller in teachers.items():
+        most = images_a_call(caller.teacher)
+        for start in range(0, len(every) if most > 1 else 0, most):
+            part = every[start : start + most]
+            paths = [
+                folder(title, name) / f"{one.name}.png" if folder else None for name, one in part
+            ]
+            caller.look_ahead([one.read()[0] for _, one in part], paths)
 
 
 def table_of(

@@ -117,7 +117,9 @@ def _loaded(choice: TeacherChoice, device: str) -> Teacher:
     """A teacher, with its captioner where it has one."""
     teacher = load_teacher(choice.name, choice.options(device))
     weights = Path(choice.captioner_weights) if choice.captioner_weights else None
-    captioner = load_captioner(choice.captioner, weights, choice.captioner_program, device)
+    captioner = load_captioner(
+        choice.captioner, weights, choice.captioner_program, device, choice.captioner_timeout
+    )
     if captioner is None:
         return teacher
     if isinstance(teacher, PixelTeacher):

@@ -40,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     captions.add_argument("--captioner-weights", type=Path, help="folder of the captioner's model")
     captions.add_argument("--captioner-program", default="", help="its command line, in quotes")
     captions.add_argument(
+        "--captioner-timeout",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="for one call of that program (none)",
+    )
+    captions.add_argument(
         "--align",
         choices=("noun", "adjectives", "label"),
         help="write features instead of masks: rule for the sentence of a mask",
@@ -140,6 +147,7 @@ def _load(arguments: argparse.Namespace) -> Any:
         arguments.captioner_weights,
         _words("--captioner-program", arguments.captioner_program),
         arguments.device,
+        arguments.captioner_timeout,
     )
     if captioner is not None:
         teacher = CaptionedTeacher(teacher, captioner)
@@ -151,6 +159,14 @@ def _load(arguments: argparse.Namespace) -> Any:
     cache = FrameCache(arguments.output / "masks", arguments.batch)
     grammar = load_grammar(arguments.grammar)
     return AlignedTeacher(teacher, encoder, arguments.align, grammar, cache=cache)
+
+
+def _seconds(text: str) -> float:
+    """A type for argparse: a time limit."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
 
 
 def _words(option: str, text: str) -> tuple[str, ...]:

@@ -124,11 +124,12 @@ def fuse_teachers(
         Features of all points that any teacher has seen, with source codes.
 
     Raises:
-        SasError: fewer than two teachers or more than eight, features that do not belong together,
+        SasError: fewer than two teachers or more than eight, features that do not belong together
+            or lie in different spaces,
             a vocabulary that does not fit, or a table that is missing or lacks a name.
     """
     settings = settings or FusionSettings()
-    words = _checked_text(teachers, text, names)
+    words, space = _checked_text(teachers, text, names), _space(teachers)
     other = names.index(settings.other) if settings.other in names else None
     scores = torch.zeros((len(teachers), len(names)), dtype=torch.float32, device=device)
     if settings.rule in ("capability", "released"):
@@ -168,8 +169,10 @@ def fuse_teachers(
         settings={
             **asdict(settings),
             "normalise": settings.unit,
+            "other": settings.other if other is not None else "",
             "teachers": [one.teacher for one in teachers],
             "vocabulary": list(names),
+            **({"text_encoder": space} if space else {}),
         },
         sources=sources,
     )
@@ -259,6 +262,18 @@ def _checked_text(
     if not np.isfinite(words).all():
         raise SasError("The text features hold values that are no finite numbers.")
     return torch.from_numpy(words)
+
+
+def _space(teachers: Sequence[PointFeatures]) -> str:
+    """Name of the text encoder that the features can be compared with, "" where none says it."""
+    said = {one.teacher: str(one.settings.get("text_encoder", "")) for one in teachers}
+    spaces = {space for space in said.values() if space}
+    if len(spaces) > 1:
+        told = ", ".join(f"of {name!r} {space}" for name, space in said.items() if space)
+        raise SasError(
+            f"Features of different spaces cannot be fused; the text encoders are {told}."
+        )
+    return spaces.pop() if spaces else ""
 
 
 def _scores(

@@ -27,6 +27,9 @@ from sas_training.fusion.projection import Places, ProjectionSettings, View, pro
 _BUFFER_BYTES = 2 << 20
 """Of the float32 buffer on a CPU: its second level cache. A GPU takes 64 times as much."""
 
+UNREADABLE = "it cannot be read"
+"""Why a view is skipped that raises when it is asked for; whoever read it knows more."""
+
 _TOO_LARGE = 65_520.0
 """The least number that float16 rounds to infinity."""
 
@@ -179,7 +182,7 @@ def _walk(
         try:
             view = views[number]
         except SasError:
-            notes.skipped[number] = "it cannot be read"
+            notes.skipped[number] = UNREADABLE
             continue
         problem = problem_of(view)
         if problem is not None:

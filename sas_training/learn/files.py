@@ -15,8 +15,9 @@ from typing import Any
 from sas_training.distill.distilled import words_of
 from sas_training.distill.feature_scenes import FEATURES_SUFFIX
 from sas_training.distill.recipes import Recipe, load_recipe
+from sas_training.fusion.projection import ProjectionSettings
 from sas_training.jobs import key_of
-from sas_training.learn.settings import LearnSettings, TeacherChoice
+from sas_training.learn.settings import LearnSettings, ProjectionChoice, TeacherChoice
 from sas_training.scenes.reading import SceneSettings
 from sas_training.superpoints.files import SUFFIX as SUPERPOINTS_SUFFIX
 from sas_training.teachers.registry import weights_hash
@@ -73,7 +74,13 @@ class LearnFiles:
         reading = {key: str(value) for key, value in asdict(recording.reading).items()}
         cloud = key_of(recording.kind, str(path), seen, reading, recording.up)
         text = weights_hash([Path(settings.text_weights)]) if settings.text_weights else ""
-        said = [key_of(cloud, _teacher_parts(choice, recipe), text) for choice in settings.teachers]
+        # Keys of the usual projection are those of before it could be chosen.
+        usual = settings.projection == ProjectionChoice()
+        more = [] if usual else [asdict(settings.projection)]
+        said = [
+            key_of(cloud, _teacher_parts(choice, recipe), text, *more)
+            for choice in settings.teachers
+        ]
         table = settings.fusion.table
         table_key = weights_hash([Path(table)]) if table else ""
         words = words_of(recipe.vocabulary.labels, recipe.vocabulary.prompt)
@@ -83,6 +90,11 @@ class LearnFiles:
         return LearnFiles(
             run, recording, settings, recipe, cloud, tuple(said), table_key, words_key
         )
+
+    @property
+    def projection(self) -> ProjectionSettings:
+        """Which points a frame of the recording shows."""
+        return self.settings.projection.of(self.recording.kind)
 
     @property
     def cache(self) -> Path:
@@ -109,11 +121,15 @@ class LearnFiles:
 
     def shown(self, scene: str) -> Path:
         """Which points a frame shows."""
-        return self.run / f"shown-{self.cloud_key}" / f"{scene}.safetensors"
+        choice = self.settings.projection
+        usual = choice == ProjectionChoice()
+        key = self.cloud_key if usual else key_of(self.cloud_key, asdict(choice))
+        return self.run / f"shown-{key}" / f"{scene}.safetensors"
 
     def features(self) -> Path:
         """Folder of the fused features."""
         vocabulary, fusion = asdict(self.recipe.vocabulary), asdict(self.settings.fusion)
+        fusion["measure"] = self.settings.fusion.scores
         key = key_of(self.said_keys, fusion, self.table_key, vocabulary, self.words_key)
         return self.run / f"features-{key}"
 
@@ -137,7 +153,9 @@ def _teacher_parts(choice: TeacherChoice, recipe: Recipe) -> list[Any]:
     if choice.captioner_weights:
         programs.append(_state(Path(choice.captioner_weights), None))
     # Masks become features through the recipe's text encoder.
-    return [asdict(choice), about, programs, recipe.vocabulary.text_encoder]
+    # How long a program may take changes nothing that it says.
+    chosen = {key: value for key, value in asdict(choice).items() if key != "captioner_timeout"}
+    return [chosen, about, programs, recipe.vocabulary.text_encoder]
 
 
 def _state(path: Path, without: Path | None) -> list[list[Any]]:

@@ -22,7 +22,6 @@ from sas_training.learn.looking import FUSED, Looked, Looker
 from sas_training.learn.report import nearest_words
 from sas_training.learn.shown import shown_points
 from sas_training.learn.stages import read_scene
-from sas_training.scenes.fusing import projection_of
 from sas_training.scenes.scene import Frames, Scene
 from sas_training.scenes.sheet import Panel, draw_panels
 from sas_training.teachers.images import read_image
@@ -159,7 +158,7 @@ def _points(
     shown = np.logical_or.reduce([shown_points(files, scene), *masks])
     truth, truth_from = asked.truth(scene, scene.labels), "points"
     if truth is None:
-        truth = lifted_labels(scene, asked, projection_of(files.recording.kind))
+        truth = lifted_labels(scene, asked, files.projection)
         truth_from = "frames"
     row: dict[str, Any] = {
         "name": name,
@@ -168,6 +167,7 @@ def _points(
         "frames": frames.get("frames", 0),
         "used": frames.get("used", 0),
         "skipped": frames.get("skipped", {}),
+        "walks": frames.get("walks", 1),
         "shown": float(shown.mean()),
         "truth_from": "" if truth is None else truth_from,
         "who": {},
@@ -201,8 +201,9 @@ def _markdown(report: dict[str, Any]) -> list[str]:
         lines += ["| scene | points | frames used | shown | skipped |", "|---|---|---|---|---|"]
         for row in report["scenes"]:
             skipped = ", ".join(f"{why} ({count})" for why, count in row["skipped"].items())
+            often = f", read {row['walks']} times" if row["walks"] > 1 else ""
             lines.append(
-                f"| {row['name']} | {row['points']} | {row['used']} of {row['frames']} | "
+                f"| {row['name']} | {row['points']} | {row['used']} of {row['frames']}{often} | "
                 f"{row['shown']:.1%} | {skipped or '-'} |"
             )
         lines += ["", *_table(report["points"], {})]

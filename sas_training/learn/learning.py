@@ -72,7 +72,8 @@ def make_features(
     """What the teachers say about the points, and that fused."""
     workers.do("teachers", [_said(files, name, device) for name in names])
     workers.do(
-        "fusion", [Job(files.feature_file(n), stages.make_features, (files, n)) for n in names]
+        "fusion",
+        [Job(files.feature_file(n), stages.make_features, (files, n, device)) for n in names],
     )
 
 

@@ -163,4 +163,10 @@ def _markdown(report: dict[str, Any]) -> str:
             if skipped:
                 reasons = ", ".join(f"{reason} ({count})" for reason, count in skipped.items())
                 lines.append(f"- {row['name']}, {about['name']}: frames skipped: {reasons}")
+            walks = about["frames"].get("walks", 1)
+            if walks > 1:
+                lines.append(
+                    f"- {row['name']}, {about['name']}: frames were read {walks} times, since the "
+                    "sums of features need more memory than `sums_gib`"
+                )
     return "\n".join(lines) + "\n"

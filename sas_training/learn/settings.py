@@ -14,13 +14,18 @@ program = ["/opt/seem/bin/python", "seem_plugin.py"]
 sentences = "noun"                          # of masks: alignment via text
 captioner = "program"                       # of masks; or blip, florence-2, none
 captioner_program = ["/opt/tap/bin/python", "tap_plugin.py"]
-settings = { batch = "4" }                  # the teacher's own
+captioner_timeout = 3600.0                  # seconds of a call of that program, 0 for none
+settings = { timeout = "3600" }             # the teacher's own
 
 [fusion]                                    # of two teachers and more
 rule = "released"
 table = "capability.json"
-measure = "micro"                           # the pooled scores of the table
+measure = "micro"                           # pooled scores, as this rule has it unless it is set
 other = "otherfurniture"                    # the word that this rule treats apart
+
+[projection]                                # which points a frame shows
+version = "released"                        # of the data set's constants, or paper
+occlusion = 0.05                            # instead of theirs
 
 [superpoints]
 min_size = 20
@@ -28,6 +33,7 @@ min_size = 20
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +46,9 @@ from sas_training.capability.certainty import CERTAINTIES
 from sas_training.capability.table import MEASURES
 from sas_training.distill.tables import read_toml, settings_from
 from sas_training.fusion.capability_fusion import RULES, FusionSettings
+from sas_training.fusion.constants import VERSIONS
+from sas_training.fusion.projection import ProjectionSettings
+from sas_training.scenes.fusing import projection_of
 from sas_training.superpoints.surfaces import SuperpointSettings
 from sas_training.teachers.registry import TeacherOptions
 
@@ -63,6 +72,7 @@ class TeacherChoice:
         sentences: of teachers of masks: how a mask becomes a sentence, one of `MODES`.
         captioner, captioner_weights, captioner_program: of teachers of masks: who says a sentence
             about each, see `load_captioner`.
+        captioner_timeout: seconds for one call of a captioner that is a program, 0 for none.
         grammar: what finds the noun of a caption, see `load_grammar`.
         settings: (name, value) pairs of the teacher's own.
     """
@@ -77,6 +87,7 @@ class TeacherChoice:
     captioner: str = "none"
     captioner_weights: str = ""
     captioner_program: tuple[str, ...] = ()
+    captioner_timeout: float = 0.0
     grammar: str = "word-lists"
     settings: tuple[tuple[str, str], ...] = ()
 
@@ -85,6 +96,8 @@ class TeacherChoice:
             raise SasError(f"sentences must be {' or '.join(MODES)}, not {self.sentences!r}.")
         if self.captioner not in CAPTIONERS:
             raise SasError(f"captioner must be {' or '.join(CAPTIONERS)}, not {self.captioner!r}.")
+        if not 0 <= self.captioner_timeout < math.inf:
+            raise SasError(f"captioner_timeout is 0 seconds or more, not {self.captioner_timeout}.")
 
     @property
     def called(self) -> str:
@@ -116,7 +129,8 @@ class FusionChoice:
         table: a capability table, "" for none.
         tau: temperature of the softmax over teachers.
         certainty: how the table is read, one of `CERTAINTIES`.
-        measure: which scores of the table, `macro` or `micro`.
+        measure: which scores of the table, `macro` or `micro`; "": micro for the rule "released",
+            as in the released code, and macro, the paper's, for others.
         other: the word that rule "released" leaves to the first teacher and a table need not have;
             "" for none.
         normalise: one of `NORMALISE`.
@@ -126,7 +140,7 @@ class FusionChoice:
     table: str = ""
     tau: float = 0.05
     certainty: str = "mean"
-    measure: str = "macro"
+    measure: str = ""
     other: str = OTHER
     normalise: str = "rule"
 
@@ -137,11 +151,16 @@ class FusionChoice:
             raise SasError(f'The rule {self.rule!r} needs a table: `table = "capability.json"`.')
         if self.certainty not in CERTAINTIES:
             raise SasError(f"certainty is {' or '.join(CERTAINTIES)}, not {self.certainty!r}.")
-        if self.measure not in MEASURES:
+        if self.measure not in ("", *MEASURES):
             raise SasError(f"measure is {' or '.join(MEASURES)}, not {self.measure!r}.")
         if self.normalise not in NORMALISE:
             raise SasError(f"normalise is {' or '.join(NORMALISE)}, not {self.normalise!r}.")
         _ = self.settings  # which refuses values that do not go together
+
+    @property
+    def scores(self) -> str:
+        """Its measure by name."""
+        return self.measure or ("micro" if self.rule == "released" else "macro")
 
     @property
     def settings(self) -> FusionSettings:
@@ -151,17 +170,54 @@ class FusionChoice:
             tau=self.tau,
             normalise=NORMALISE[self.normalise],
             other=self.other,
-            measure=self.measure,
+            measure=self.scores,
             certainty=self.certainty,
         )
 
     def check_words(self, names: Sequence[str]) -> None:
-        """Raise SasError where `other` was chosen and is none of the vocabulary's words."""
+        """Raise SasError where `other` is none of the vocabulary's words, but was chosen or is
+        needed."""
         if self.other not in ("", OTHER, *names):
             raise SasError(
                 f"other = {self.other!r} of the fusion is none of the recipe's words, which are "
                 f"{', '.join(names)}."
             )
+        if self.rule == "released" and self.other and self.other not in names:
+            raise SasError(
+                f'The fusion "released" leaves points that its first teacher calls {self.other!r} '
+                "to that teacher alone, and the recipe's words lack it. Say which of them stands "
+                'for it, as other = "otherfurniture", or do without: other = "".'
+            )
+
+
+@dataclass(frozen=True)
+class ProjectionChoice:
+    """Which points a frame shows.
+
+    Attributes:
+        version: `paper` or `released`, of the constants of the recording's data set.
+        occlusion: share of the measured depth by which a point may lie off it, in the place of
+            theirs; below 0: theirs.
+        boundary: pixels at the edge of an image that show nothing; below 0: theirs.
+    """
+
+    version: str = "paper"
+    occlusion: float = -1.0
+    boundary: int = -1
+
+    def __post_init__(self) -> None:
+        if self.version not in VERSIONS:
+            raise SasError(f"version is {' or '.join(VERSIONS)}, not {self.version!r}.")
+        if not self.occlusion < 1:
+            raise SasError(f"occlusion is a share below 1, not {self.occlusion:g}.")
+
+    def of(self, kind: str) -> ProjectionSettings:
+        """For scenes of a kind."""
+        own = projection_of(kind, self.version)
+        return ProjectionSettings(
+            own.boundary if self.boundary < 0 else self.boundary,
+            own.occlusion if self.occlusion < 0 else self.occlusion,
+        )
 
 
 @dataclass(frozen=True)
@@ -171,6 +227,9 @@ class LearnSettings:
     Attributes:
         teachers: one or more, of different titles.
         recipe, changes: of the distillation, see `sas_training.distill.recipes`.
+        projection: which points a frame shows.
+        sums_gib: memory for the sums of features, GiB; where a scene's need more, its frames are
+            walked through several times.
         text_weights: file of the weights of the recipe's text encoder; "" for one that has its own.
         keep_pixels: keep what teachers of pixels say about frames, in `frames` of the run, which is
             79 MB for an image of 320 x 240; masks are always kept, and features of points.
@@ -182,6 +241,7 @@ class LearnSettings:
 
     teachers: tuple[TeacherChoice, ...] = ()
     fusion: FusionChoice = field(default_factory=FusionChoice)
+    projection: ProjectionChoice = field(default_factory=ProjectionChoice)
     superpoints: SuperpointSettings = field(default_factory=lambda: SuperpointSettings(min_size=20))
     recipe: str = "procedural-small"
     text_weights: str = ""
@@ -189,6 +249,7 @@ class LearnSettings:
     keep_pixels: bool = True
     fewest_steps: int = 500
     fewest_seen: float = 0.01
+    sums_gib: float = 4.0
 
     def __post_init__(self) -> None:
         titles = [one.called for one in self.teachers]
@@ -199,6 +260,8 @@ class LearnSettings:
             )
         if not 0 <= self.fewest_seen <= 1:
             raise SasError(f"fewest_seen is a share from 0 to 1, not {self.fewest_seen:g}.")
+        if not 0 < self.sums_gib < math.inf:
+            raise SasError(f"sums_gib is above 0, not {self.sums_gib:g}.")
 
 
 def load_settings(path: Path) -> LearnSettings:
@@ -252,7 +315,7 @@ def _teachers(path: Path, given: object) -> tuple[TeacherChoice, ...]:
 def _teacher(table: Mapping[str, Any], where: str) -> TeacherChoice:
     own = table.get("settings", {})
     if not isinstance(own, Mapping) or not all(isinstance(v, str) for v in own.values()):
-        raise SasError(f'{where}: settings must be a table of texts, as {{ batch = "4" }}.')
+        raise SasError(f'{where}: settings must be a table of texts, as {{ timeout = "3600" }}.')
     rest = {key: value for key, value in table.items() if key != "settings"}
     choice = settings_from(TeacherChoice(), rest, where)
     if not choice.name:

@@ -9,7 +9,7 @@ import torch
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.multiview import PixelFeatures
 from sas_training.learn.files import LearnFiles
-from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of
+from sas_training.scenes.fusing import FrameSource, fuse_scene
 from sas_training.scenes.scene import Frame, Scene
 
 SHOWN = "shown by a frame"
@@ -31,6 +31,6 @@ def shown_points(files: LearnFiles, scene: Scene) -> npt.NDArray[np.bool_]:
     if not path.exists():
         if not len(scene.frames):
             return np.zeros(len(scene.points), dtype=np.bool_)
-        found = fuse_scene(scene, [shown_source()], projection_of(files.recording.kind))
+        found = fuse_scene(scene, [shown_source()], files.projection)
         found.features[SHOWN].save(path)
     return PointFeatures.load(path).mask

@@ -6,6 +6,8 @@ that is missing.
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -26,16 +28,18 @@ from sas_training.capability.table import CapabilityTable
 from sas_training.distill.distilled import embed, words_of
 from sas_training.fusion.capability_fusion import fuse_teachers
 from sas_training.fusion.features import PointFeatures
+from sas_training.fusion.multiview import UNREADABLE
+from sas_training.learn.ahead import look_ahead
 from sas_training.learn.files import LearnFiles
 from sas_training.learn.settings import TeacherChoice
 from sas_training.learn.shown import SHOWN, shown_source
-from sas_training.scenes.fusing import FrameSource, fuse_scene, projection_of, teacher_source
+from sas_training.scenes.fusing import FrameSource, fuse_scene, teacher_source
 from sas_training.scenes.kinds import open_scenes
 from sas_training.scenes.scene import Scene
 from sas_training.superpoints import Superpoints, cloud_superpoints, mesh_superpoints, points_hash
 from sas_training.teachers.cache import FrameCache
 from sas_training.teachers.precomputed import PrecomputedPoints
-from sas_training.teachers.registry import load_teacher
+from sas_training.teachers.registry import load_teacher, pick_device
 from sas_training.teachers.teacher import PixelTeacher, Teacher
 
 
@@ -90,17 +94,31 @@ def make_said(files: LearnFiles, name: str, missing: Sequence[int], device: str)
     if not asked:
         return
     cache = FrameCache(files.cache)
-    sources = [_source(files, number, cache, device) for number in asked]
+    teachers = {number: teacher_of(files, number, cache, device) for number in asked}
+    sources = [_source(files, number, teacher, cache) for number, teacher in teachers.items()]
     scene = read_scene(files, name)
-    walked = [*sources, shown_source()]
-    fused = fuse_scene(scene, walked, projection_of(files.recording.kind))
+    look_ahead(scene.frames, list(teachers.values()))
+    fused = fuse_scene(
+        scene,
+        [*sources, shown_source()],
+        files.projection,
+        device=pick_device(device),
+        memory=round(files.settings.sums_gib * 2**30),
+    )
     fused.features[SHOWN].save(files.shown(name))
+    # Why a frame cannot be read is among the scene's own reasons.
+    projected = {why: count for why, count in fused.skipped.items() if why != UNREADABLE}
+    skipped = dict(Counter(scene.frames.skipped.counts) + Counter(projected))
     facts = {
         "frames": len(scene.frames),
         "used": fused.used,
-        "skipped": {**scene.frames.skipped.counts, **fused.skipped},
+        "skipped": skipped,
         "silent": {source.name: fused.silent[source.name] for source in sources},
+        "walks": fused.walks,
     }
+    if skipped:
+        told = ", ".join(f"{why} ({count})" for why, count in skipped.items())
+        warnings.warn(f"{name}: frames were skipped: {told}.", RuntimeWarning, stacklevel=1)
     for number, source in zip(asked, sources, strict=True):
         features = fused.features[source.name]
         features = replace(features, settings={**features.settings, "frames": facts})
@@ -142,9 +160,10 @@ def teacher_of(files: LearnFiles, number: int, cache: FrameCache, device: str) -
     return AlignedTeacher(loaded, text_encoder(files), choice.sentences, grammar, cache=cache)
 
 
-def _source(files: LearnFiles, number: int, cache: FrameCache, device: str) -> FrameSource:
+def _source(
+    files: LearnFiles, number: int, teacher: PixelTeacher, cache: FrameCache
+) -> FrameSource:
     """A teacher as fusion asks it."""
-    teacher = teacher_of(files, number, cache, device)
     # Masks are small and kept as such; what is painted from them is quick to make again.
     kept = cache if files.settings.keep_pixels and not isinstance(teacher, AlignedTeacher) else None
     return teacher_source(teacher, files.settings.teachers[number].called, kept)
@@ -155,7 +174,9 @@ def _loaded(choice: TeacherChoice, device: str) -> Teacher:
     """The teacher; loaded once a process, since weights may take minutes to read."""
     teacher = load_teacher(choice.name, choice.options(device))
     weights = Path(choice.captioner_weights) if choice.captioner_weights else None
-    captioner = load_captioner(choice.captioner, weights, choice.captioner_program, device)
+    captioner = load_captioner(
+        choice.captioner, weights, choice.captioner_program, device, choice.captioner_timeout
+    )
     if captioner is None:
         return teacher
     if isinstance(teacher, PixelTeacher):
@@ -166,16 +187,18 @@ def _loaded(choice: TeacherChoice, device: str) -> Teacher:
     return CaptionedTeacher(teacher, captioner)
 
 
-def make_features(files: LearnFiles, name: str) -> None:
+def make_features(files: LearnFiles, name: str, device: str = "cpu") -> None:
     """The teachers' features as one."""
     said = [
         PointFeatures.load(files.said(number, name))
         for number in range(len(files.settings.teachers))
     ]
-    fused_of(files, said).save(files.feature_file(name))
+    fused_of(files, said, device).save(files.feature_file(name))
 
 
-def fused_of(files: LearnFiles, said: Sequence[PointFeatures]) -> PointFeatures:
+def fused_of(
+    files: LearnFiles, said: Sequence[PointFeatures], device: str = "cpu"
+) -> PointFeatures:
     """Features of all teachers, in their order, as one; of one teacher its own."""
     if len(said) == 1:
         return said[0]
@@ -187,6 +210,7 @@ def fused_of(files: LearnFiles, said: Sequence[PointFeatures]) -> PointFeatures:
         words.names,
         CapabilityTable.load(Path(choice.table)) if choice.table else None,
         choice.settings,
+        device=pick_device(device),
     )
 
 

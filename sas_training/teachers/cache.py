@@ -27,6 +27,7 @@ from sas_training.teachers.teacher import (
     MaskTeacher,
     PixelTeacher,
     check_image,
+    images_a_call,
 )
 
 KEY_VERSION = 1
@@ -63,7 +64,8 @@ class FrameCache:
 
     Args:
         folder: made when the first answer is kept.
-        batch: images that a teacher is asked about at once.
+        batch: images that a teacher is asked about at once; teachers of masks that are best asked
+            about more (`images_a_call`) are asked about so many.
 
     Attributes:
         found, made: frames that were there already, and that a teacher was asked about.
@@ -96,7 +98,7 @@ class FrameCache:
         hashes = [image_hash(image) for image in images]
         paths = [self.path(teacher, sha256, mask_files.SUFFIX) for sha256 in hashes]
         result = [_masks_at(path, image) for path, image in zip(paths, images, strict=True)]
-        for numbers in self._batches(result):
+        for numbers in self._batches(result, images_a_call(teacher)):
             made = teacher.masks([images[number] for number in numbers])
             for number, masks in zip(numbers, made, strict=True):
                 height, width = images[number].shape[:2]
@@ -114,11 +116,12 @@ class FrameCache:
         key = frame_key(teacher, sha256)
         return self.folder / key[:2] / (key + suffix)
 
-    def _batches(self, result: Sequence[object]) -> Iterator[list[int]]:
+    def _batches(self, result: Sequence[object], least: int = 1) -> Iterator[list[int]]:
         missing = [number for number, one in enumerate(result) if one is None]
         self.found += len(result) - len(missing)
-        for start in range(0, len(missing), self.batch):
-            numbers = missing[start : start + self.batch]
+        batch = max(self.batch, least)
+        for start in range(0, len(missing), batch):
+            numbers = missing[start : start + batch]
             yield numbers
             self.made += len(numbers)
 

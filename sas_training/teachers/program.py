@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 KIND = "sas_teacher_program"
 REQUEST_KIND = "sas_teacher_request"
 TASKS = ("segment", "caption")
+IMAGES_A_CALL = 64
+"""A program loads its model at every call."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class Program:
 class ProgramTeacher:
     """A program as a `MaskTeacher`."""
 
+    images_a_call = IMAGES_A_CALL
+
     def __init__(self, program: Program, labels: Sequence[str] = ()) -> None:
         self._program, self._labels = program, tuple(labels)
         self.description = program.description(labels)
@@ -165,6 +169,8 @@ class ProgramTeacher:
 
 class ProgramCaptioner:
     """A program as a `Captioner`."""
+
+    images_a_call = IMAGES_A_CALL
 
     def __init__(self, command: Sequence[str], timeout: float = 0.0) -> None:
         self._program = Program.ask(command, timeout)

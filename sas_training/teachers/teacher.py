@@ -188,6 +188,12 @@ class MaskTeacher(Protocol):
 Teacher: TypeAlias = PixelTeacher | MaskTeacher
 
 
+def images_a_call(teacher: object) -> int:
+    """How many images a teacher or captioner is best asked about at once: its attribute of that
+    name, which is large where a call costs much, whatever the number of images; 1 without it."""
+    return max(1, int(getattr(teacher, "images_a_call", 1)))
+
+
 def by_size(
     images: Sequence[Image], ask: Callable[[list[Image]], Sequence[Answer]], together: int
 ) -> list[Answer]:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sas_ros.errors import SasError
+from sas_training.alignment import AlignedTeacher
 from sas_training.capability.certainty import cautious
 from sas_training.capability.class_maps import Caller, class_map
 from sas_training.capability.files import write_image, write_mask
@@ -34,6 +35,7 @@ from sas_training.capability.table import CapabilityTable, Measurement
 from sas_training.fusion.capability_fusion import FusionSettings, fuse_teachers
 from sas_training.fusion.features import PointFeatures
 from sas_training.learn.settings import FusionChoice
+from sas_training.teachers import FrameCache, LabelledMask
 from sas_training.teachers.teacher import DenseFeatures, Description, Image
 
 WORDS = ("red", "green", "blue")
@@ -104,6 +106,44 @@ def test_answers_are_kept_by_teacher_words_and_image(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         path.write_bytes(b"broken")
     assert Caller(Colours(), TEXT).maps(images[:1], paths[:1])[0].shape == (8, 8)
+
+
+class Program:
+    """A teacher of masks that is best asked about three images at once."""
+
+    description, images_a_call = Description("program", "1", {}), 3
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def masks(self, images: Sequence[Image]) -> list[tuple[LabelledMask, ...]]:
+        self.calls.append(len(images))
+        return [(LabelledMask(np.ones(one.shape[:2], bool), "red", 1.0),) for one in images]
+
+
+class FirstAxis:
+    """A text encoder that gives every sentence the first axis."""
+
+    name, dim = "first-axis", 3
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.repeat(np.eye(1, 3, dtype=np.float32), len(texts), axis=0)
+
+
+def test_a_program_is_asked_about_the_images_of_all_classes_at_once(tmp_path: Path) -> None:
+    given = examples()
+    count_all = sum(len(one) for one in given.values())
+
+    def asked(cache: FrameCache | None) -> list[int]:
+        program = Program()
+        teacher = AlignedTeacher(program, FirstAxis(), "label", cache=cache)
+        callers = {"program": Caller(teacher, TEXT)}
+        count(callers, WORDS, given, batch=1, folder=lambda *names: tmp_path.joinpath(*names))
+        return program.calls
+
+    calls = asked(FrameCache(tmp_path / "cache"))
+    assert sum(calls) == count_all and calls[:-1] == [3] * (len(calls) - 1)
+    assert asked(None) == []  # answers are there
 
 
 def test_a_smaller_look_is_enlarged_to_the_image() -> None:

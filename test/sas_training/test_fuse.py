@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from sas_ros.errors import SasError
 from sas_ros.language.encoder import load_encoder
 from sas_ros.language.vocabulary import Vocabulary
 from sas_training.cli import main
-from sas_training.distill.recipes import load_recipe
-from sas_training.distill.tables import read_toml
 from sas_training.evaluation.label_files import load_label_set
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, load_small_teacher, save_teacher
@@ -330,27 +327,6 @@ def test_a_captioner_is_for_masks(place: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     command = ["fuse", str(tmp_path / "a.png"), "--kind", "images", "--run", str(tmp_path / "run")]
     assert main([*command, "--config", str(tmp_path / "learn.toml")]) == 2
-
-
-def test_configurations_of_the_page_can_be_read(tmp_path: Path) -> None:
-    """Those of the rows of the paper, with empty files where the user's are."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "teachers.md").read_text()
-    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
-    read = []
-    for block in blocks:
-        # Matterport3D's is ScanNet's with other lines, as the page says.
-        (tmp_path / "c.toml").write_text(block)
-        tables = read_toml(tmp_path / "c.toml")
-        text = block if "teachers" in tables else '[[teachers]]\nname = "lseg"\n'
-        for name in re.findall(r'"([\w/.-]+\.(?:safetensors|ckpt|json))"', text):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text("")
-        (tmp_path / "c.toml").write_text(text)
-        settings = load_settings(tmp_path / "c.toml")
-        load_recipe(tables["recipe"], tables.get("changes", ()))
-        read.append((tables["recipe"], [one.called for one in settings.teachers]))
-    rows = {"scannet": ["lseg", "seem"], "matterport": ["lseg"], "nuscenes": ["maskclip", "seem"]}
-    assert dict(read) == rows
 
 
 def test_links_stay_links(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_the_released_form_of_a_configuration(tmp_path: Path) -> None:
     command += ["--config", str(config), "--up", "0,-1,0", "--device", "cpu"]
     micro, other = 'measure = "micro"\n', 'other = "otherfurniture"\n'
     for more, scores, word, unit in (
-        (micro + other, MICRO, "otherfurniture", False),
-        (other, MACRO, "otherfurniture", False),
-        (micro, MICRO, "other", False),
+        (other, MICRO, "otherfurniture", False),
+        ('measure = "macro"\n' + other, MACRO, "otherfurniture", False),
+        (micro + 'other = ""\n', MICRO, "", False),
         (micro + other + 'normalise = "always"\n', MICRO, "otherfurniture", True),
     ):
         before = set(run.glob("features-*"))

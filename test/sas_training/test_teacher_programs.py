@@ -13,6 +13,7 @@ import pytest
 
 from sas_ros.errors import SasError
 from sas_training.alignment import CaptionedTeacher
+from sas_training.alignment.captioners import load_captioner
 from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.openscene import write_openscene
 from sas_training.teachers import FrameCache, TeacherOptions, load_teacher, reference_plugin
@@ -149,6 +150,16 @@ def test_a_program_that_hangs_is_ended(program: Callable[[str], tuple[str, ...]]
     slow = Program(**{**about.__dict__, "timeout": 0.5})
     with pytest.raises(SasError, match=r"took longer than 0\.5 s"):
         slow.answer("segment", sample_images()[:1])
+
+
+def test_a_captioner_that_hangs_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "slow.sh").write_text(
+        f'[ "$1" = --describe ] || sleep 60\nexec {sys.executable} {REFERENCE[1]} "$@"\n'
+    )
+    captioner = load_captioner("program", None, ("/bin/sh", str(tmp_path / "slow.sh")), "cpu", 5.0)
+    assert captioner is not None
+    with pytest.raises(SasError, match=r"took longer than 5 s"):
+        captioner.captions(sample_images()[:1], [()])
 
 
 def test_a_program_cannot_be_asked_for_what_it_cannot(
