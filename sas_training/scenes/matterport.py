@@ -9,15 +9,17 @@
 World: metres, z up. Poses of the .conf file are those of an OpenGL camera and cy counts from the
 bottom of the image: columns 1 and 2 of the pose are negated and cy becomes H - 1 - cy (which gives
 the numbers of `matterport_camera_intrinsics`). Views are those whose camera lies in the box of the
-region's points; where there is none, the `nearest` ones, if asked for. The label of a vertex is the
-class that most of its faces have, of NYU40 or of the set asked for; instances likewise.
+region's points; where there is none, the `nearest` ones, if asked for. A view that would be one of
+them but has no image is skipped, and so is, in each region, one of which it is not known where it
+was taken. The label of a vertex is the class that most of its faces have, of NYU40 or of the set
+asked for; instances likewise.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ from sas_training.scenes.cameras import Matrix, resized_color, resized_plane
 from sas_training.scenes.images import read_color, read_depth
 from sas_training.scenes.ply_faces import FaceTable, most_frequent, read_face_table
 from sas_training.scenes.reading import Scenes, SceneSettings, numbered, wrong_folder
-from sas_training.scenes.scene import IGNORED, Z_UP, Frame, Frames, Scene
+from sas_training.scenes.scene import IGNORED, Z_UP, Frame, Frames, Scene, Skipped
 
 _EXPECTED = (
     "it should be a folder of houses, or one house, with region_segmentations/regionN.ply and "
@@ -59,10 +61,12 @@ def _scene(name: str, region: Path, top: Path, settings: SceneSettings) -> Scene
     labels, instances = _annotations(faces, len(cloud.points), top, region, settings.labels)
     house = region.absolute().parents[1]
     cameras = _cameras(house / "undistorted_camera_parameters" / f"{house.name}.conf")
-    there = {p.stem for p in (house / "undistorted_color_images").glob("*.jpg")}
-    places = {stem: pose[:3, 3] for stem, (_, pose) in cameras.items() if stem in there}
-    stems = views_of_region(places, cloud.points, settings.nearest)
-    frames = Frames(tuple(stems), lambda n: _frame(house, stems[n], *cameras[stems[n]], settings))
+    there = {image.stem for image in numbered(house / "undistorted_color_images", ".jpg")}
+    places, skipped = {stem: pose[:3, 3] for stem, (_, pose) in cameras.items()}, Skipped()
+    stems = views_of_region(places, there, cloud.points, settings.nearest, skipped)
+    frames = Frames(
+        tuple(stems), lambda n: _frame(house, stems[n], *cameras[stems[n]], settings), skipped
+    )
     return Scene(
         name=name,
         points=cloud.points,
@@ -103,17 +107,39 @@ def depth_name(stem: str) -> str:
 
 def views_of_region(
     places: Mapping[str, npt.NDArray[np.float64]],
+    images: Set[str],
     points: npt.NDArray[np.float32],
-    nearest: int = 0,
+    nearest: int,
+    skipped: Skipped,
 ) -> Sequence[str]:
     """Views whose camera lies inside the box of the points; where none does, the `nearest` to the
     middle of the box.
 
     Args:
         places: name of a view -> (3,) where its camera is, metres.
-        points: (N, 3) metres.
+        images: names of the views that have an image.
+        points: (N, 3) metres; rows that are not finite are ignored.
         nearest: 0 for none.
+        skipped: gets the views without an image that would be among those returned, and all of
+            which it is not known where they were taken: they may belong to this region.
     """
+    for name in sorted(images - places.keys()):
+        skipped.add(name, "its pose is missing")
+    known = {name: place for name, place in places.items() if np.isfinite(place).all()}
+    for name in sorted(places.keys() - known.keys()):
+        skipped.add(name, "its pose is not 4 x 4 finite numbers")
+    for name in _views(known, points, nearest):
+        if name not in images:
+            skipped.add(name, "its image is missing")
+    return _views({n: place for n, place in known.items() if n in images}, points, nearest)
+
+
+def _views(
+    places: Mapping[str, npt.NDArray[np.float64]], points: npt.NDArray[np.float32], nearest: int
+) -> Sequence[str]:
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return []
     low, high = points.min(axis=0), points.max(axis=0)
     inside = [n for n, p in places.items() if ((p > low) & (p < high)).all()]
     if inside or not nearest:
@@ -136,7 +162,9 @@ def _cameras(path: Path) -> dict[str, tuple[Matrix, Matrix]]:
         try:
             if words[:1] == ["intrinsics_matrix"]:
                 camera = np.array(words[1:], dtype=np.float64).reshape(3, 3)
-            elif words[:1] == ["scan"] and camera is not None:
+            elif words[:1] == ["scan"]:
+                if camera is None:
+                    raise ValueError("no intrinsics_matrix stands before it")
                 pose = np.array(words[3:], dtype=np.float64).reshape(4, 4)
                 pose[:3, 1:3] *= -1
                 found[Path(words[2]).stem] = (camera, pose)
@@ -183,7 +211,7 @@ def _category_table(top: Path, region: Path, label_set: str) -> npt.NDArray[np.i
         table = np.full(max(int(row["index"]) for row in rows) + 1, -1)
         for row in rows:
             table[int(row["index"])] = _class_of(row, wanted)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise SasError(f"{path} should have columns index and nyu40id ({error}).") from error
     return table
 

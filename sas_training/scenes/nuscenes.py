@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,18 @@ _EXPECTED = (
     "of several versions give the folder of one"
 )
 _LIDAR = "LIDAR_TOP"
+_TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "calibrated_sensor": ("token", "sensor_token"),
+        "ego_pose": ("token",),
+        "lidarseg": ("sample_data_token", "filename"),
+        "sample": ("token",),
+        "sample_data": ("token", "sample_token", "calibrated_sensor_token"),
+        "scene": ("name", "first_sample_token"),
+        "sensor": ("token", "channel"),
+    }
+)
+"""Columns without which a row of a table cannot be told from others or belongs to nothing."""
 Row = Mapping[str, Any]
 
 
@@ -47,6 +60,8 @@ def open_nuscenes(path: Path, settings: SceneSettings) -> Scenes:
         raise wrong_folder(path, "nuScenes", _EXPECTED)
     tables = _Tables(versions[0])
     names = tuple(tables.samples)
+    if not names:
+        raise SasError(f"The nuScenes tables of {tables.folder} name no key frame of any scene.")
     return Scenes(names, lambda n: _scene(names[n], tables, settings))
 
 
@@ -64,6 +79,10 @@ class _Tables:
             raise SasError(f"The nuScenes table {path} cannot be read ({error}).") from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise SasError(f"The nuScenes table {path} is no list of rows.")
+        for column in _TEXTS[name]:
+            for number, row in enumerate(rows, 1):
+                if not isinstance(row.get(column), str):
+                    raise SasError(f"Row {number} of the nuScenes table {path} has no {column!r}.")
         return rows
 
     def _by_token(self, name: str) -> dict[str, Row]:
@@ -74,11 +93,11 @@ class _Tables:
         """Name of a key frame, `scene-0061_00` and so on -> its token."""
         rows = self._by_token("sample")
         found = {}
-        for scene in sorted(self._rows("scene"), key=lambda row: str(row["name"])):
+        for scene in sorted(self._rows("scene"), key=lambda row: row["name"]):
             token, number = scene["first_sample_token"], 0
             while token in rows:
                 found[f"{scene['name']}_{number:02d}"] = token
-                token, number = rows[token].get("next", ""), number + 1
+                token, number = str(rows[token].get("next", "")), number + 1
         return found
 
     @cached_property
@@ -120,17 +139,28 @@ class _Tables:
 
     def vehicle(self, row: Row) -> Matrix:
         """(4, 4) vehicle at the stamp of a recording -> map."""
-        return _matrix(self.poses[row["ego_pose_token"]])
+        return _matrix(self.poses[row["ego_pose_token"]], "ego_pose")
 
     def to_map(self, row: Row) -> Matrix:
         """(4, 4) sensor at the stamp of a recording -> map."""
-        return self.vehicle(row) @ _matrix(self.sensors[row["calibrated_sensor_token"]][1])
+        mounted = self.sensors[row["calibrated_sensor_token"]][1]
+        return self.vehicle(row) @ _matrix(mounted, "calibrated_sensor")
 
 
-def _matrix(row: Row) -> Matrix:
-    w, x, y, z = (float(value) for value in row["rotation"])
+def _matrix(row: Row, table: str) -> Matrix:
+    """(4, 4) of a row's rotation and translation; raises `ValueError` that names the row."""
     result = np.eye(4)
-    result[:3, :3], result[:3, 3] = rotation_matrix((x, y, z, w)), row["translation"]
+    try:
+        w, x, y, z = (float(value) for value in row["rotation"])
+        place = [float(value) for value in row["translation"]]
+        result[:3, :3], result[:3, 3] = rotation_matrix((x, y, z, w)), np.reshape(place, 3)
+        if not np.isfinite(result).all():
+            raise ValueError("its translation is not finite")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"row {row['token']!r} of {table}.json has no rotation of four numbers and translation "
+            "of three"
+        ) from error
     return result
 
 
@@ -144,8 +174,12 @@ def _scene(name: str, tables: _Tables, settings: SceneSettings) -> Scene:
         frames = Frames(
             tuple(cameras), lambda n: _frame(recordings[cameras[n]], world, tables, settings)
         )
-    except (KeyError, TypeError) as error:
+    except SasError:  # a ValueError too
+        raise
+    except KeyError as error:
         raise SasError(f"The tables of {tables.folder} lack {error} for {name}.") from error
+    except (TypeError, ValueError) as error:
+        raise SasError(f"The tables of {tables.folder} are damaged for {name}: {error}.") from error
     labelled = "" if labels is None else "nuscenes32"
     sampled = settings.sampled(frames)
     return Scene(name, points, sampled, labels=labels, label_set=labelled, up=Z_UP)
@@ -163,15 +197,19 @@ def _cloud(
         parts.append(cloud.points @ to_world[:3, :3].T + to_world[:3, 3])
         labels.append(np.full(len(cloud.points), IGNORED, dtype=np.int64))
         if stored is not None and row is lidar:
-            found = np.frombuffer((root / stored).read_bytes(), dtype=np.uint8)
-            if len(found) != len(cloud.points):
-                raise SasError(
-                    f"{root / stored} has {len(found)} labels and the sweep {len(cloud.points)} "
-                    "points."
-                )
-            labels[-1] = found.astype(np.int64)
+            labels[-1] = _labels(root / stored, len(cloud.points))
     points = np.concatenate(parts).astype(np.float32)
     return points, None if stored is None else np.concatenate(labels)
+
+
+def _labels(path: Path, count: int) -> npt.NDArray[np.int64]:
+    try:
+        found = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise SasError(f"The labels {path} cannot be read ({error.strerror or error}).") from error
+    if len(found) != count:
+        raise SasError(f"{path} has {len(found)} labels and the sweep {count} points.")
+    return found.astype(np.int64)
 
 
 def _sweeps(lidar: Row, tables: _Tables, window: float) -> Iterator[Row]:
@@ -183,10 +221,20 @@ def _sweeps(lidar: Row, tables: _Tables, window: float) -> Iterator[Row]:
 
 
 def _frame(row: Row, world: Matrix, tables: _Tables, settings: SceneSettings) -> Frame:
-    image = read_color(tables.folder.parent / row["filename"])
-    sensor = tables.sensors[row["calibrated_sensor_token"]][1]
-    camera = np.asarray(sensor["camera_intrinsic"], dtype=np.float64)
+    try:
+        path = tables.folder.parent / row["filename"]
+        channel, sensor = tables.sensors[row["calibrated_sensor_token"]]
+        pose, stamp = world @ tables.to_map(row), 1000 * int(row["timestamp"])
+        stored = sensor["camera_intrinsic"]
+    except KeyError as error:
+        raise SasError(f"its tables lack {error}") from error
+    except (TypeError, ValueError) as error:
+        raise SasError(f"its tables are damaged ({error})") from error
+    try:
+        camera = np.asarray(stored, dtype=np.float64).reshape(3, 3)
+    except (TypeError, ValueError) as error:
+        raise SasError("its camera matrix is not a 3 x 3 matrix") from error
+    image = read_color(path)
     rows, columns = image.shape[:2]
     image, camera = resized_color(image, camera, settings.size or (columns, rows))
-    pose, stamp = world @ tables.to_map(row), 1000 * int(row["timestamp"])
-    return Frame(tables.channel(row), image, camera, pose, stamp_ns=stamp)
+    return Frame(channel, image, camera, pose, stamp_ns=stamp)

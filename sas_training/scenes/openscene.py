@@ -18,7 +18,7 @@ data set's documentation says, and is turned round here; OpenScene itself takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,8 +33,8 @@ from sas_training.scenes.cameras import Matrix
 from sas_training.scenes.images import read_matrix
 from sas_training.scenes.matterport import depth_name, from_bottom, views_of_region
 from sas_training.scenes.posed_folders import PosedFolder
-from sas_training.scenes.reading import Scenes, SceneSettings, wrong_folder
-from sas_training.scenes.scene import IGNORED, Z_UP, Frames, Scene
+from sas_training.scenes.reading import Scenes, SceneSettings, numbered, wrong_folder
+from sas_training.scenes.scene import IGNORED, Z_UP, Frames, Scene, Skipped
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,15 @@ def _frames(
         return from_bottom(read_matrix(path, 3, "camera matrix"), size[1])
 
     files = PosedFolder(folder / "color", of_view, 4000.0, depth_name=depth_name)
-    poses = {}
-    for view in sorted((folder / "pose").glob("*.txt")):
+    places, skipped = {}, Skipped()
+    for view in numbered(folder / "pose", ".txt"):
         try:
-            poses[view.stem] = read_matrix(view, 4, "pose")
-        except SasError:
-            continue  # the frame is not chosen; nothing is known of where it was taken
-    there = {image.stem for image in (folder / "color").glob("*.jpg")}
-    chosen = views_of_region(
-        {stem: pose[:3, 3] for stem, pose in poses.items() if stem in there},
-        points,
-        settings.nearest,
-    )
-    return files.frames(settings, chosen)
+            places[view.stem] = read_matrix(view, 4, "pose")[:3, 3]
+        except SasError as error:
+            skipped.add(view.stem, str(error))
+    there = {image.stem for image in numbered(folder / "color", ".jpg")}
+    chosen = views_of_region(places, there, points, settings.nearest, skipped)
+    return replace(files.frames(settings, chosen), skipped=skipped)
 
 
 def read_tuple(

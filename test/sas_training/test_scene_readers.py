@@ -356,6 +356,37 @@ def test_matterport_of_openscene(tmp_path: Path) -> None:
     assert reasons(scene)["abc_i1_2"] == "its camera matrix is missing"
 
 
+def test_matterport_of_openscene_names_views_that_cannot_be_placed(tmp_path: Path) -> None:
+    images = make_openscene(tmp_path, "matterport", "house_region3", "house", 4000)
+    points, colors = wall_points()
+    points[0] = (-1, -1, 0.1)  # now the box reaches to before the last camera only
+    points[1] = np.nan
+    file = next(tmp_path.rglob("*.pth"))
+    torch.save((points, colors / 127.5 - 1, np.zeros(400, np.int32)), file)
+    fill_posed(images, CAMERA, SIZE, 4000, [f"abc_i1_{n}" for n in range(3)])
+    (images / "pose" / "abc_i1_0.txt").unlink()
+    (images / "pose" / "abc_i1_1.txt").write_text("1 0 0\n")
+    for name, x in (("abc_i2_0", np.nan), ("abc_i2_1", np.inf)):
+        shutil.copy(images / "color" / "abc_i1_2.jpg", images / "color" / f"{name}.jpg")
+        save_matrix(images / "pose" / f"{name}.txt", pose_at(x, 0))
+    save_matrix(images / "pose" / "abc_i2_2.txt", POSES[2])
+    save_matrix(images / "pose" / "abc_i2_3.txt", POSES[0])  # taken elsewhere
+    (images / "color" / "._abc_i1_2.jpg").write_bytes(b"what another system leaves behind")
+    for nearest in (0, 2):
+        settings = SceneSettings(nearest=nearest)
+        scene = open_scenes("matterport-openscene", tmp_path, settings)[0]
+        assert scene.frames.names == ("abc_i1_2",)
+        assert scene.frames.skipped.reasons == {
+            "abc_i1_0": "its pose is missing",
+            "abc_i1_1": "its pose is not a 4 x 4 matrix",
+            "abc_i2_0": "its pose is not 4 x 4 finite numbers",
+            "abc_i2_1": "its pose is not 4 x 4 finite numbers",
+            "abc_i2_2": "its image is missing",
+        }
+    torch.save((points * np.nan, colors / 127.5 - 1, np.zeros(400, np.int32)), file)
+    assert len(open_scenes("matterport-openscene", tmp_path)[0].frames) == 0
+
+
 def test_replica_of_openscene(tmp_path: Path) -> None:
     images = make_openscene(tmp_path, "replica", "room0", "room0", 6553.5)
     # f 600 for 1200 x 680, simply scaled to 60 x 34; whole numbers are centres of pixels.
@@ -402,18 +433,51 @@ def test_the_principal_point_is_that_of_the_other_file() -> None:
     assert stored[1, 2] == 509.202
 
 
+def reach_to_the_last_camera(region: Path) -> None:
+    """Move one vertex, so that the box of the region has the last camera in it, and no other."""
+    head, data = region.read_bytes().split(b"end_header\n", 1)
+    vertices = np.frombuffer(data, np.uint8)[: 400 * 15].reshape(400, 15).copy()
+    vertices[0, :12].view("<f4")[:] = (-1, -1, 0.1)
+    region.write_bytes(head + b"end_header\n" + vertices.tobytes() + data[400 * 15 :])
+
+
 def test_matterport_views_inside_the_box(tmp_path: Path) -> None:
     house = matterport(tmp_path)
-    rows = (house / "region_segmentations" / "region0.ply").read_bytes()
-    head, data = rows.split(b"end_header\n", 1)
-    vertices = np.frombuffer(data, np.uint8)[: 400 * 15].reshape(400, 15).copy()
-    first = vertices[0, :12].view("<f4")
-    first[:] = (-1, -1, 0.1)  # now the box reaches to before the last camera only
-    (house / "region_segmentations" / "region0.ply").write_bytes(
-        head + b"end_header\n" + vertices.tobytes() + data[400 * 15 :]
-    )
+    reach_to_the_last_camera(house / "region_segmentations" / "region0.ply")
     scene = open_scenes("matterport", tmp_path, SceneSettings(nearest=3))[0]
     assert scene.frames.names == ("abc_i1_2",)
+    assert not len(scene.frames.skipped)
+
+
+def test_matterport_names_views_that_cannot_be_placed(tmp_path: Path) -> None:
+    house = matterport(tmp_path)
+    reach_to_the_last_camera(house / "region_segmentations" / "region0.ply")
+    color = house / "undistorted_color_images"
+    conf = house / "undistorted_camera_parameters" / "house.conf"
+    lines = [conf.read_text()]
+    for number, pose in enumerate((pose_at(np.nan, 0), pose_at(-np.inf, 0), POSES[2], POSES[0])):
+        words = " ".join(map(repr, pose.ravel().tolist()))
+        lines.append(f"scan abc_d2_{number}.png abc_i2_{number}.jpg {words}")
+        if number < 2:
+            shutil.copy(color / "abc_i1_2.jpg", color / f"abc_i2_{number}.jpg")
+    conf.write_text("\n".join(lines))
+    shutil.copy(color / "abc_i1_2.jpg", color / "abc_i2_4.jpg")
+    unplaced = {
+        "abc_i2_0": "its pose is not 4 x 4 finite numbers",
+        "abc_i2_1": "its pose is not 4 x 4 finite numbers",
+        "abc_i2_4": "its pose is missing",
+    }
+    first, flat = open_scenes("matterport", tmp_path)
+    assert first.frames.names == ("abc_i1_2",) and flat.frames.names == ()
+    # The last view of the file has no image either, but was not taken in the region.
+    assert first.frames.skipped.reasons == {**unplaced, "abc_i2_2": "its image is missing"}
+    assert flat.frames.skipped.reasons == unplaced
+    flat = open_scenes("matterport", tmp_path, SceneSettings(nearest=3))[1]
+    assert flat.frames.names == ("abc_i1_2", "abc_i1_0", "abc_i1_1")
+    (camera,) = (line for line in lines[0].splitlines() if line.startswith("intrinsics"))
+    conf.write_text(conf.read_text().replace(camera, ""))
+    with pytest.raises(SasError, match=r"Line 7 of .*house.conf is damaged \(no intrinsics"):
+        open_scenes("matterport", tmp_path)[0]
 
 
 def test_matterport_labels_go_through_the_category_table(tmp_path: Path) -> None:
@@ -453,6 +517,7 @@ def test_matterport_with_things_missing(tmp_path: Path) -> None:
     (house / "undistorted_color_images" / "abc_i1_2.jpg").unlink()
     scene = open_scenes("matterport", tmp_path, SceneSettings(nearest=3))[0]
     assert scene.frames.names == ("abc_i1_0", "abc_i1_1")
+    assert scene.frames.skipped.reasons == {"abc_i1_2": "its image is missing"}
     conf = house / "undistorted_camera_parameters" / "house.conf"
     conf.write_text(conf.read_text()[:-40])
     with pytest.raises(SasError, match=r"Line 9 of .*house.conf is damaged"):
@@ -644,6 +709,9 @@ def test_nuscenes_with_things_missing(tmp_path: Path) -> None:
     np.zeros(7, np.uint8).tofile(tmp_path / "lidarseg" / "d2.bin")
     with pytest.raises(SasError, match="has 7 labels and the sweep 50"):
         open_scenes("nuscenes", tmp_path)[0]
+    (tmp_path / "lidarseg" / "d2.bin").unlink()
+    with pytest.raises(SasError, match=r"The labels .*d2.bin cannot be read \(No such file"):
+        open_scenes("nuscenes", tmp_path)[0]
     (tmp_path / "v1.0-mini" / "lidarseg.json").unlink()
     assert open_scenes("nuscenes", tmp_path)[0].labels is None
     (tmp_path / "sweeps" / "LIDAR_TOP" / "2.pcd.bin").unlink()
@@ -658,6 +726,60 @@ def test_nuscenes_with_things_missing(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "v1.0-mini", tmp_path / "v1.0-test")
     with pytest.raises(SasError, match="of several versions give the folder of one"):
         open_scenes("nuscenes", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("sample", "token"), ("scene", "name"), ("scene", "first_sample_token")],
+)
+def test_nuscenes_with_rows_that_cannot_be_told_apart(
+    tmp_path: Path, table: str, column: str
+) -> None:
+    file = make_nuscenes(tmp_path) / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps([*rows, {k: v for k, v in rows[0].items() if k != column}]))
+    with pytest.raises(
+        SasError, match=rf"Row 2 of the nuScenes table .*{table}.json has no '{column}'"
+    ):
+        open_scenes("nuscenes", tmp_path)
+    file.write_text("[]")
+    with pytest.raises(SasError, match="name no key frame"):
+        open_scenes("nuscenes", tmp_path)
+
+
+def test_nuscenes_with_damaged_rows(tmp_path: Path) -> None:
+    folder = make_nuscenes(tmp_path) / "v1.0-mini"
+    poses = json.loads((folder / "ego_pose.json").read_text())
+    for column, value in (
+        ("rotation", [1, 0, 0]),
+        ("rotation", [0, 0, 0, 0]),
+        ("translation", [1.0]),
+        ("translation", [1, float("nan"), 0]),
+        ("translation", None),
+    ):
+        for number, token in ((2, "e2"), (3, "ec")):  # of the lidar, of the camera
+            damaged = [dict(row) for row in poses]
+            damaged[number][column] = value
+            (folder / "ego_pose.json").write_text(json.dumps(damaged))
+            said = (
+                f"row '{token}' of ego_pose.json has no rotation of four numbers and translation "
+                "of three"
+            )
+            if token == "e2":
+                with pytest.raises(SasError, match=f"v1.0-mini are damaged for scene.*: {said}"):
+                    open_scenes("nuscenes", tmp_path)[0]
+            else:
+                told = reasons(open_scenes("nuscenes", tmp_path)[0])
+                assert told == {"CAM_FRONT": f"its tables are damaged ({said})"}
+    (folder / "ego_pose.json").write_text(json.dumps(poses[:3]))
+    assert reasons(open_scenes("nuscenes", tmp_path)[0]) == {"CAM_FRONT": "its tables lack 'ec'"}
+    (folder / "ego_pose.json").write_text(json.dumps(poses))
+    sensors = json.loads((folder / "calibrated_sensor.json").read_text())
+    sensors[1]["camera_intrinsic"] = []
+    (folder / "calibrated_sensor.json").write_text(json.dumps(sensors))
+    assert reasons(open_scenes("nuscenes", tmp_path)[0]) == {
+        "CAM_FRONT": "its camera matrix is not a 3 x 3 matrix"
+    }
 
 
 # -------------------------------------------------------------------------------- rooms
