@@ -20,7 +20,11 @@ Picture = npt.NDArray[np.uint8]
 
 SIDE = 176
 MOST = 8
-"""Images on a sheet."""
+"""Images of a sheet that have a row of their own."""
+MORE = 92
+"""Further images, of which only the mask is shown."""
+COLUMNS = 8
+"""Of these, side by side."""
 _MASK, _COARSE, _TEACHER = (235, 75, 60), (250, 190, 40), (40, 120, 215)
 _POINT = (255, 255, 255)
 _BARS = ((52, 110, 168), (196, 132, 60), (92, 148, 92), (150, 98, 160), (120, 120, 120))
@@ -31,7 +35,8 @@ def class_sheet(
     said: Mapping[str, Callable[[Sample], ClassMap]] | None = None,
     label: int = -1,
 ) -> Picture:
-    """A row for each of the first images of one class: image, attention, masks, teachers.
+    """A row for each of the first images of one class: image, attention, masks, teachers. Below
+    them the masks of up to `MORE` others, side by side.
 
     Args:
         samples: of the class, at least one.
@@ -59,7 +64,15 @@ def class_sheet(
             iou = both / max(1, either)
             row.append(Panel(f"{teacher} {iou:.2f}", _fit(painted(image, called, _TEACHER))))
         rows.append(row)
+    others = [_masked(one) for one in samples[MOST : MOST + MORE]]
+    rows += [others[start : start + COLUMNS] for start in range(0, len(others), COLUMNS)]
     return draw_panels(rows, (SIDE, SIDE))
+
+
+def _masked(sample: Sample) -> Panel:
+    """An image with its mask."""
+    picture = painted(read_image(sample.image), read_mask(sample.mask), _MASK)
+    return Panel(f"{sample.name} {sample.reason or 'used'}", _fit(picture))
 
 
 def painted(image: Picture, mask: npt.NDArray[np.bool_], color: tuple[int, int, int]) -> Picture:

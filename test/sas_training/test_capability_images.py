@@ -22,7 +22,10 @@ from sas_training.capability.files import (
     read_run,
     safe_name,
     write_image,
+    write_mask,
 )
+from sas_training.capability.samples import Sample
+from sas_training.capability.sheets import COLUMNS, MORE, MOST, SIDE, class_sheet
 from sas_training.teachers.images import read_image
 
 pytest.importorskip("diffusers")
@@ -123,6 +126,25 @@ def test_an_image_depends_on_its_seed_not_on_its_batch(folder: Path, scheduler: 
     again = make_batch(model, "chair", [0, 1, 2], FAST)
     for one, other in zip(together, again, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_a_pipeline_with_two_text_encoders_makes_images(tmp_path: Path) -> None:
+    save_pipeline(tmp_path, "sdxl")
+    model = load_pipeline(tmp_path, device="cpu")
+    assert (model.kind, model.scheduler) == ("StableDiffusionXLPipeline", "DDIMScheduler")
+    assert (model.precision, model.size) == ("float32", SIZE)
+    chairs = make_batch(model, "chair", [0, 1], FAST)
+    (curtain,) = make_batch(model, "shower curtain", [0], FAST)
+    for one in (*chairs, curtain):
+        assert one.image.shape == (SIZE, SIZE, 3) and one.image.dtype == np.uint8
+        for rule in ("paper", "released"):
+            plane = one.attention[rule]
+            assert (plane.min(), plane.max()) == (0, 1) and 0.01 < plane.mean() < 0.99
+    (alone,) = make_batch(model, "chair", [1], FAST)
+    assert close(alone.image, chairs[1].image, 1)
+    assert not close(chairs[0].image, chairs[1].image, 8)  # other noise
+    assert not close(chairs[0].image, curtain.image, 0)  # other words
+    assert not close(chairs[0].attention["paper"], curtain.attention["paper"], 1e-3)
 
 
 def test_settings_are_checked() -> None:
@@ -242,3 +264,21 @@ def test_a_partial_file_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_image(path, None)  # type: ignore[arg-type]
     assert not path.exists() and not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("images", [3, MOST + 2 * COLUMNS + 1, MOST + MORE + 5])
+def test_a_sheet_shows_every_image_up_to_a_hundred(tmp_path: Path, images: int) -> None:
+    """Each of a colour of its own, with a mask over its left half."""
+    samples = []
+    for number in range(images):
+        image, mask = tmp_path / f"{number}.png", tmp_path / f"{number}-mask.png"
+        write_image(image, np.full((16, 16, 3), (0, 2 * number, 100), dtype=np.uint8))
+        write_mask(mask, np.tile(np.arange(16) < 8, (16, 1)))
+        samples.append(Sample("chair", f"{number:04d}", image, mask))
+    sheet = class_sheet(samples)
+    assert sheet.shape[1] // SIDE == (COLUMNS if images > MOST else 2)
+    colours = sheet.astype(np.int64) @ np.array([65536, 256, 1])
+    found = dict(zip(*np.unique(colours, return_counts=True), strict=True))
+    for number in range(images):
+        dark = 256 * round(2 * number * 0.6) + 60  # what the mask leaves out
+        assert (found.get(dark, 0) > SIDE * SIDE / 3) == (number < MOST + MORE), number

@@ -14,10 +14,12 @@ import pytest
 import torch
 from lseg_keys import lseg_tensors, used_for_features
 from safetensors.torch import save_file
+from tiny_models import watch_half
 
 from sas_ros.errors import SasError
 from sas_training.teachers import TeacherOptions, load_teacher
 from sas_training.teachers.lseg import LsegNetwork, LsegSettings, LsegShape, LsegTeacher
+from sas_training.teachers.lseg import teacher as lseg_teacher
 from sas_training.teachers.lseg.checkpoint import load_network
 
 SMALL = LsegShape(
@@ -133,6 +135,34 @@ def test_golden_values_of_the_whole_network() -> None:
         assert found[height, width].shape == (512, height // 2, width // 2)
     for (height, width, row, column), values in wanted.items():
         np.testing.assert_allclose(found[height, width][:6, row, column], values, atol=5e-6)
+
+
+@pytest.mark.slow
+def test_golden_values_of_the_text_side() -> None:
+    """CLIP's text tower under the same fill (reference), by open_clip as our encoder runs it."""
+    pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
+    open_clip: Any = pytest.importorskip("open_clip", exc_type=(ImportError, RuntimeError))
+    network = open_clip.create_model(lseg_teacher.TEXT_ENCODER.removeprefix("open_clip:")).eval()
+    del network.visual  # the checkpoint has it, and nothing reads it
+    prefix = "net.clip_pretrained."
+    state = {
+        name.removeprefix(prefix): filled(name, shape, place)
+        for place, (name, shape) in enumerate(lseg_tensors())
+        if name.startswith(prefix) and not name.startswith(f"{prefix}visual.")
+    }
+    assert len(state) == 150  # the 149 of text, and a scale that is not used
+    network.load_state_dict(state)
+    tokens = torch.zeros((2, 77), dtype=torch.int64)
+    tokens[0, :3] = torch.tensor([49406, 2569, 49407])
+    tokens[1, :4] = torch.tensor([49406, 320, 1929, 49407])
+    with torch.inference_mode():
+        found = network.encode_text(tokens, normalize=True)
+    wanted = [
+        [0.022193, -0.035403, -0.041506, -0.026949, -0.003776, 0.030587],
+        [0.029868, 0.023223, -0.059245, -0.024237, 0.022532, 0.012723],
+    ]
+    np.testing.assert_allclose(found[:, :6], wanted, atol=5e-6)
+    assert float(found[0] @ found[1]) == pytest.approx(0.859676, abs=5e-6)
 
 
 # Loading
@@ -317,6 +347,26 @@ def test_a_small_network_end_to_end(checkpoint: Path) -> None:
     assert (teacher.channels, teacher.text_encoder) == (12, "open_clip:ViT-B-32-quickgelu")
     assert teacher.description.model.startswith("sha256:")
     assert teacher.description.settings == {"size": 0, "flip": True, "half": False}
+
+
+def test_images_of_one_size_may_share_a_pass(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which these do not wait for: what is said is that of each image alone."""
+    teacher: Any = load_teacher("lseg", TeacherOptions(weights=checkpoint, device="cpu"))
+    seen = watch_half(monkeypatch, lseg_teacher, teacher._network)
+    images = [picture(seed=seed) for seed in range(3)]
+    together = teacher._of_one_size(images)
+    assert seen == ["cpu", "cpu"]  # as they are and mirrored, in half precision on a GPU
+    assert len(together) == 3
+    for image, found in zip(images, together, strict=True):
+        (alone,) = teacher.features([image])
+        # Sums of other lengths are rounded otherwise: at most one step of float16.
+        torch.testing.assert_close(found.features, alone.features, atol=1e-3, rtol=1e-3)
+        assert found.rows_per_pixel == alone.rows_per_pixel
+        assert found.features.stride() == alone.features.stride()
+    assert seen == ["cpu"] * 8
+    assert float((together[0].features - together[1].features).abs().max()) > 0.1  # images differ
 
 
 def test_settings_that_make_no_sense_are_refused(checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import watch_half
 from torch import nn
 
 from sas_ros.errors import SasError
-from sas_training.teachers import TeacherOptions, load_teacher
+from sas_training.teachers import TeacherOptions, load_teacher, maskclip
 from sas_training.teachers.maskclip import (
     MaskClipSettings,
     MaskClipTeacher,
@@ -133,6 +135,26 @@ def test_patches_cover_the_image(
     assert (teacher.channels, teacher.text_encoder) == (OUT, "open_clip:small")
 
 
+@pytest.mark.parametrize("reading", ["maskclip", "values"])
+def test_images_of_one_size_may_share_a_pass(
+    tower: Tower, reading: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which these do not wait for: what is said is that of each image alone."""
+    teacher = MaskClipTeacher(tower, "small", "none", MaskClipSettings(12, reading))
+    seen = watch_half(monkeypatch, maskclip, tower)
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), dtype=np.uint8)
+    together = teacher._of_one_size(list(drawn))
+    assert seen == ["cpu"]  # one pass, in half precision where there is a GPU
+    assert len(together) == 3
+    for image, found in zip(drawn, together, strict=True):
+        (alone,) = teacher.features([image])
+        # Sums of other lengths are rounded otherwise: at most one step of float16.
+        torch.testing.assert_close(found.features, alone.features, atol=1e-3, rtol=1e-3)
+        assert found.columns_per_pixel == alone.columns_per_pixel
+    assert seen == ["cpu"] * 4
+    assert float((together[0].features - together[1].features).abs().max()) > 0.02  # they differ
+
+
 def test_what_is_no_plain_transformer_is_refused(tower: Tower) -> None:
     tower.attn_pool = nn.Identity()
     for tower_like in (tower, nn.Conv2d(3, 3, 1), SimpleNamespace(conv1=None)):
@@ -183,8 +205,17 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return "sas-small", weights
 
 
-def test_a_model_of_open_clip_is_loaded_and_used(small_model: tuple[str, Path]) -> None:
-    name, weights = small_model
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_model_of_open_clip_is_loaded_and_used(
+    small_model: tuple[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    from safetensors.torch import load_file
+
+    name, whole = small_model
+    weights = whole
+    if suffix != whole.suffix:
+        weights = tmp_path / f"small{suffix}"
+        torch.save(load_file(whole), weights)
     options = TeacherOptions(model=name, weights=weights, settings={"size": "32"})
     teacher: Any = load_teacher("maskclip", options)
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -192,8 +223,10 @@ def test_a_model_of_open_clip_is_loaded_and_used(small_model: tuple[str, Path]) 
     assert tuple(found.features.shape) == (24, 4, 6)
     assert teacher.description.model.startswith("sha256:")
     assert teacher.text_encoder == "open_clip:sas-small"
-    other = load_teacher("maskclip", TeacherOptions(model=name, weights=weights))
+    other: Any = load_teacher("maskclip", TeacherOptions(model=name, weights=whole))
     assert other.description.settings["size"] == 448
+    same: Any = load_teacher("maskclip", replace(options, weights=whole))
+    assert torch.equal(same.features([image])[0].features, found.features)
 
 
 @pytest.mark.parametrize("reading", ["maskclip", "values"])

@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate, pad
 from sas_ros.errors import SasError
 from sas_training.teachers.lseg.checkpoint import load_network
 from sas_training.teachers.lseg.network import LsegNetwork
-from sas_training.teachers.registry import TeacherOptions, pick_device, weights_hash
+from sas_training.teachers.registry import TeacherOptions, half_on, pick_device, weights_hash
 from sas_training.teachers.teacher import DenseFeatures, Description, Image, by_size
 
 TEXT_ENCODER = "open_clip:ViT-B-32-quickgelu"
@@ -108,8 +108,7 @@ class LsegTeacher:
         return found
 
     def _forward(self, squares: torch.Tensor) -> torch.Tensor:
-        half = self._device.type == "cuda"
-        with torch.autocast(self._device.type, torch.float16, enabled=half):
+        with half_on(self._device):
             result: torch.Tensor = self._network(squares)
         return result
 
