@@ -149,7 +149,8 @@ class SegmenterSettings:
     Attributes:
         size: pixels across its input, which pictures are enlarged to.
         patch: pixels across a token.
-        width, layers, heads: of the image encoder, all of whose attention is global.
+        width, layers, heads: of the image encoder, all of whose attention is global; the decoder
+            has as many heads.
         channels: of the prompt encoder and the mask decoder.
         masks: regions of a picture asked for in a step.
     """
@@ -166,6 +167,11 @@ class SegmenterSettings:
     def __post_init__(self) -> None:
         if self.size % self.patch:
             raise SasError(f"Patches of {self.patch} pixels do not fit into {self.size}.")
+        if self.heads < 1 or self.width % self.heads or self.channels % self.heads:
+            raise SasError(
+                f"{self.heads} heads do not share a width of {self.width} and {self.channels} "
+                "channels evenly."
+            )
 
 
 @dataclass(frozen=True)

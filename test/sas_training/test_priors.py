@@ -58,6 +58,7 @@ def test_settings_of_every_scale_are_read(scale: str) -> None:
         ("[denoiser]\ntext_layers = 7", "layers 1 to 6"),
         ("[denoiser]\nchannels = [8, 8, 8, 8, 8, 8]", "cannot be halved"),
         ("[segmenter]\npatch = 7", "do not fit"),
+        ("[segmenter]\nheads = 6", "6 heads do not share a width of 96 and 64 channels"),
     ],
 )
 def test_mistakes_in_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
