@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from sas_ros.commands import whole_number
 from sas_training.commands import experiment_capability, experiment_controls
+from sas_training.commands.experiment_options import add_options, say, show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,19 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ".toml file (small)",
     )
     ablation.add_argument(
-        "--seeds",
-        default="development",
-        choices=("development", "final"),
-        help="to choose settings with, or to measure with, once (development)",
-    )
-    ablation.add_argument(
         "--run", type=Path, help="folder of all files (default: runs/ablation-SCALE)"
     )
-    ablation.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder of the result (default: in --run)"
-    )
-    ablation.add_argument("--workers", type=whole_number(1), default=2, help="processes (2)")
-    ablation.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_options(ablation, "to choose settings with, or to measure with, once")
     ablation.set_defaults(act=_ablation)
     experiment_capability.add_action(actions)
     experiment_controls.add_action(actions)
@@ -47,8 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ablation(arguments: argparse.Namespace) -> int:
-    import sys
-
     from sas_training.experiment.files import Files
     from sas_training.experiment.pipeline import checks_of, counts_of_rows, make_everything
     from sas_training.experiment.report import markdown, result_of, write_result
@@ -60,15 +47,11 @@ def _ablation(arguments: argparse.Namespace) -> int:
     folder = arguments.run or Path("runs") / f"ablation-{settings.scale}"
     files = Files(folder, settings, settings.seeds(group))
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     with Workers(arguments.workers, say) as workers:
         make_everything(files, workers)
     rows = counts_of_rows(files)
     result = result_of(settings, group, rows, checks_of(files, rows))
     output = arguments.output or folder / group
     write_result(output, result)
-    print(json.dumps(result, indent=2) if arguments.json else markdown(result), end="")
-    say(f"wrote {output / 'ablation.json'}")
+    show(arguments, result, markdown(result), output / "ablation.json")
     return 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from sas_ros.commands import whole_number
+from sas_training.commands.experiment_options import add_options, say, show
 
 
 def add_action(actions: Any) -> None:
@@ -22,12 +21,6 @@ def add_action(actions: Any) -> None:
         metavar="SCALE",
         help="tiny (a test of the machinery), small (one core, ten minutes), full, or a .toml file "
         "(small)",
-    )
-    parser.add_argument(
-        "--seeds",
-        default="development",
-        choices=("development", "final"),
-        help="those of the ablation (development)",
     )
     parser.add_argument(
         "--run", type=Path, help="folder of all files (default: runs/capability-SCALE)"
@@ -46,17 +39,11 @@ def add_action(actions: Any) -> None:
         metavar="DIR",
         help="folder of `sas world train-priors`",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder of the result (default: in --run)"
-    )
-    parser.add_argument("--workers", type=whole_number(1), default=2, help="processes (2)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_options(parser, "those of the ablation")
     parser.set_defaults(act=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
-
     from sas_training.experiment.capability_files import CapabilityRun
     from sas_training.experiment.capability_page import markdown
     from sas_training.experiment.capability_result import write_result
@@ -73,13 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.run or Path("runs") / f"capability-{settings.scale}"
     about = CapabilityRun(folder, settings, files, arguments.priors)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     with Workers(arguments.workers, say) as workers:
         result = everything(about, group, workers)
     output = arguments.output or folder / group
     write_result(output, result)
-    print(json.dumps(result, indent=2) if arguments.json else markdown(result), end="")
-    say(f"wrote {output / 'capability.json'}")
+    show(arguments, result, markdown(result), output / "capability.json")
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from sas_ros.commands import whole_number
+from sas_training.commands.experiment_options import add_options, say, show
 
 
 def add_action(actions: Any) -> None:
@@ -21,12 +21,6 @@ def add_action(actions: Any) -> None:
         "--scale", default="small", metavar="SCALE", help="of the ablation, or a .toml file (small)"
     )
     parser.add_argument(
-        "--seeds",
-        default="development",
-        choices=("development", "final"),
-        help="those of the ablation (development)",
-    )
-    parser.add_argument(
         "--run",
         type=Path,
         help="folder of the ablation, whose rooms are taken, and made where they are missing "
@@ -35,16 +29,11 @@ def add_action(actions: Any) -> None:
     parser.add_argument(
         "--repetitions", type=whole_number(1), metavar="N", help="of the ablation (all)"
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder of the result (default: in --run)"
-    )
-    parser.add_argument("--workers", type=whole_number(1), default=2, help="processes (2)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_options(parser, "those of the ablation")
     parser.set_defaults(act=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
     from dataclasses import replace
 
     from sas_training.experiment.controls import ROOMS, ControlFiles, stages_of
@@ -61,15 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     own = Files(folder, settings, replace(seeds, runs=seeds.runs[: arguments.repetitions]))
     files = ControlFiles(own)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     begin_rooms(own, ROOMS)
     with Workers(arguments.workers, say) as workers:
         workers.do_all(stages_of(files))
     result = result_of(files, group)
     output = arguments.output or folder / group
     write_result(output, result)
-    print(json.dumps(result, indent=2) if arguments.json else markdown(result), end="")
-    say(f"wrote {output / 'controls.json'}")
+    show(arguments, result, markdown(result), output / "controls.json")
     return 0
