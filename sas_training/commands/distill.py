@@ -109,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         superpoints_needed=recipe.objective.targets == "superpoint",
         cache_mib=arguments.cache,
     )
+    scenes.check_space(recipe.vocabulary.text_encoder)
     if arguments.validation and not arguments.overfit:
         _check_validation(arguments.validation, recipe)
     with joined(arguments.device) as processes:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from sas_training.evaluation.report import Report
 
 
-_OF_STUDENTS = ("student", "up", "device", "votes", "backend", "precision", "memory_budget", "seed")
+_OF_STUDENTS = (
+    *("student", "up", "device", "votes", "voting", "backend", "precision", "memory_budget"),
+    "seed",
+)
 """Options that say how a student is run."""
 
 
@@ -35,6 +38,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "ScanNet rooms (*_vert.npy beside *_sem_label.npy and *_ins_label.npy); folders of them",
     )
     add_scan_arguments(parser, up="0,0,1, as labelled scans are")
+    parser.add_argument(
+        "--voting",
+        choices=("symmetric", "released"),
+        default="symmetric",
+        help="what votes are: the --votes symmetric views, or, as in the released evaluation, five "
+        "random turns and scales whose products with the words are summed (default: symmetric)",
+    )
     parser.add_argument(
         "--scenes",
         metavar="KIND",
@@ -88,7 +98,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="keep only this share of the points of each scan, chosen at random (default: 1)",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of the choice of --points (default: 0)"
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        help="of the choice of --points and of the turns of --voting released (default: 0)",
     )
     parser.add_argument(
         "--report",
@@ -166,6 +179,11 @@ def _refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
         raise SasError(
             "--points is for labels: --queries, --instances and --finer take all points."
         )
+    if arguments.voting == "released" and (asked or arguments.votes != 1):
+        raise SasError(
+            "--voting released is for labels, and has its own five votes: leave out --votes, "
+            "--queries, --instances and --finer."
+        )
     if arguments.words == "protocol" and asked:
         raise SasError("--queries, --instances and --finer are asked in the student's own words.")
     if arguments.features and (asked or arguments.points != 1):
@@ -197,6 +215,7 @@ def _score_student(arguments: argparse.Namespace) -> Report:
     from sas_ros.student.bundle import StudentBundle
     from sas_ros.student.locate import find_student
     from sas_training.evaluation.instances_scoring import score_instances
+    from sas_training.evaluation.released_voting import RELEASED_VOTES, released_predictions
     from sas_training.evaluation.report import Report, file_sha256
     from sas_training.evaluation.scoring import (
         ask_for_things,
@@ -227,7 +246,11 @@ def _score_student(arguments: argparse.Namespace) -> Report:
         words = _prompts(arguments, bundle.feature_dim, encoder)
     else:
         without = list(words_without_class(segmenter, labels.name))
-    predict = student_predictions(segmenter, labels.name, up, words)
+    released = arguments.voting == "released"
+    if released:
+        predict = released_predictions(segmenter, labels.name, up, words, arguments.seed)
+    else:
+        predict = student_predictions(segmenter, labels.name, up, words)
     scores = score_scans(
         given.scans(),
         labels,
@@ -260,10 +283,11 @@ def _score_student(arguments: argparse.Namespace) -> Report:
         "scenes": arguments.scenes,
         "words": _said(words),
         "words_without_class": without,
-        "votes": arguments.votes,
+        "votes": RELEASED_VOTES if released else arguments.votes,
+        "voting": arguments.voting,
         "colours": not arguments.no_colours,
         "points_share": arguments.points,
-        "seed": arguments.seed if arguments.points < 1 else None,
+        "seed": arguments.seed if arguments.points < 1 or released else None,
         "up": [float(number) for number in up.direction],
         "device": segmenter.device.type,
         "backend": segmenter.engine.backend.name,

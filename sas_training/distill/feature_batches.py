@@ -95,7 +95,8 @@ class BatchSettings:
 class FeatureBatches(Dataset[tuple[FeatureBatch, ...]]):
     """Item `step` is what one of `world` processes needs for that step, in `accumulate` batches.
 
-    Whoever loads it, and however many processes and parts there are, a scene's sample is the same.
+    Whoever loads it, and however many processes and parts there are, a scene's sample is the same;
+    `max_voxels` are drawn from each part by itself.
     """
 
     def __init__(

@@ -132,6 +132,18 @@ class FeatureScenes:
         """Who made the features, each once."""
         return tuple(dict.fromkeys(facts.teacher for facts in self.facts))
 
+    def check_space(self, text_encoder: str) -> None:
+        """Raise SasError for features that say they lie in the space of another text encoder than
+        the words do; of equal width they would be learned without a sound."""
+        for name, facts in zip(self.names, self.facts, strict=True):
+            own = facts.settings.get("text_encoder")
+            if isinstance(own, str) and own and own != text_encoder:
+                raise SasError(
+                    f"The features of {name} lie in the space of {own}, the recipe's words in that "
+                    f"of {text_encoder}; choose another recipe, or change its "
+                    "vocabulary.text_encoder."
+                )
+
     def first(self, count: int) -> FeatureScenes:
         """The same with only the first scenes."""
         scenes = object.__new__(FeatureScenes)

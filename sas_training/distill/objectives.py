@@ -40,8 +40,9 @@ class ObjectiveSettings:
         distance: "cosine" is the paper's 1 - cos, "contrastive" compares class distributions.
         temperature: contrastive: of the student's distribution.
         teacher_temperature: contrastive: of the teachers' distribution, the soft targets.
-        max_voxels: voxels that count in a batch, drawn at random: in stage 1 of those with a
-            target, in stage 2 of all; 0 all. The released code has 20 000.
+        max_voxels: voxels that count in one part of a batch in one process, drawn at random: in
+            stage 1 of those with a target, in stage 2 of all; 0 all. The released code has 20 000
+            on each GPU.
     """
 
     targets: str = "superpoint"

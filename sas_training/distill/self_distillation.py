@@ -32,7 +32,7 @@ Where paper and released code differ, variant `paper` is the paper and `released
 - label of a point: cls(H_i) - that of its superpoint;
 - logits: products in the equations, here cosines / 0.04, since stage 1 leaves the length of
   features free - plain products, no temperature;
-- voxels of the new losses: all - at most `objective.max_voxels` of a batch, 20 000;
+- voxels of the new losses: all - at most `objective.max_voxels` on each GPU, 20 000;
 - superpoint means: over the points of the superpoint that have a history, in both - over voxels of
   the sample in the code, which hardly differs where histories began as means of superpoints.
 

@@ -60,6 +60,7 @@ def _finer_lines(found: Mapping[str, Any]) -> list[str]:
 def _how(result: Mapping[str, Any]) -> str:
     share, left_out = result["points_share"], result["without_prediction"]
     parts = ["2D features" if result["votes"] is None else f"votes {result['votes']}"]
+    parts += ["voting released"] if result["protocol"].get("voting") == "released" else []
     parts += [] if result["protocol"].get("colours", True) else ["colours hidden"]
     parts += [] if share == 1 else [f"{share:g} of the points"]
     parts += [f"{left_out} points without prediction"] if left_out else []

@@ -1,4 +1,4 @@
-"""OpenScene's `.pt` files of point features: read in both layouts, written in the current one.
+"""OpenScene's `.pt` files of point features, read and written in both layouts.
 
 Two keys: `feat` (M, C) float16 and `mask_full` (N,) bool, one row for each true point. Three keys
 (older): `mask_full` marks the points of a chunk, `feat` has a row for each of those, and `mask`
@@ -23,13 +23,31 @@ from sas_ros.student.checkpoint import ALLOWED_GLOBALS, NumpyType
 from sas_training.fusion.features import PointFeatures
 
 
-def write_openscene(features: PointFeatures, path: Path) -> None:
-    """Write `feat` and `mask_full` as OpenScene and SAS read them; names and source codes have no
-    place in that layout and are left out."""
-    content = {
-        "feat": torch.from_numpy(np.array(features.features)),
-        "mask_full": torch.from_numpy(np.array(features.mask)),
-    }
+def write_openscene(
+    features: PointFeatures, path: Path, chunk: npt.NDArray[np.bool_] | None = None
+) -> None:
+    """Write features as OpenScene and SAS read them; names and source codes have no place in these
+    files and are left out.
+
+    Args:
+        chunk: None: two keys. (N,) bool: three keys, about the points of this chunk alone; those of
+            them that were not seen have a row of zeros. All true keeps every feature.
+
+    Raises:
+        SasError: a chunk of another number of points.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {"feat": features.features, "mask_full": features.mask}
+    if chunk is not None:
+        if chunk.shape != features.mask.shape or chunk.dtype != np.bool_:
+            raise SasError(
+                f"The chunk must be true or false for each of the {features.points} points, not "
+                f"{chunk.dtype} {chunk.shape}."
+            )
+        seen = features.mask[chunk]
+        rows = np.zeros((len(seen), features.channels), dtype=np.float16)
+        rows[seen] = features.features[chunk[features.mask]]
+        arrays = {"feat": rows, "mask": np.flatnonzero(seen), "mask_full": chunk}
+    content = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
     with atomic_path(Path(path)) as temporary:
         torch.save(content, temporary)
 

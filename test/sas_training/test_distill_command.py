@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
 from sas_training.cli import main
 from sas_training.distill import recipes, scalars
+from sas_training.distill.feature_scenes import FEATURES_SUFFIX, FeatureScenes
 from sas_training.distill.run_folder import CHECKPOINT
 from sas_training.evaluation.labels import SCANNET20
+from sas_training.fusion.features import PointFeatures
 
 RECIPE = """
 description = "for a test"
@@ -191,6 +194,27 @@ def test_mistakes_are_one_sentence(
     assert main(arguments(world, *more)) == 2
     error = capsys.readouterr().err
     assert error.startswith("sas distill: ") and words in error and "Traceback" not in error
+
+
+def test_features_of_another_text_encoder_are_refused(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same width: nothing else would tell."""
+    path = world / "scenes" / f"room-2{FEATURES_SUFFIX}"
+    features = PointFeatures.load(path)
+    for more in (["-o", str(world / "s.safetensors")], ["--overfit", "1"]):
+        said = {**features.settings, "text_encoder": "open_clip:ViT-B-32"}
+        replace(features, settings=said).save(path)
+        assert main(arguments(world, *more)) == 2
+        error = capsys.readouterr().err
+        assert "room-2 lie in the space of open_clip:ViT-B-32" in error
+        assert "in that of minilm-l6-v2" in error and "vocabulary.text_encoder" in error
+        assert not (world / "run").exists()
+    for encoder in ("minilm-l6-v2", "", None):
+        replace(features, settings={"text_encoder": encoder}).save(path)
+        scenes = FeatureScenes(world / "scenes")
+        scenes.check_space("minilm-l6-v2")
+    scenes.check_space("another")  # none of them says
 
 
 def test_curves_are_written_where_tensorboard_is_installed(

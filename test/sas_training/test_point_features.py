@@ -145,6 +145,42 @@ def test_openscenes_two_keys_are_written_and_read(tmp_path: Path) -> None:
     assert_equal(found, some(settings={"read_from": "openscene"}))
 
 
+@pytest.mark.parametrize(
+    ("chunk", "seen"),
+    [
+        ([True] * 5, [0, 1, 2]),
+        ([False, True, True, True, False], [1, 2]),
+        ([False] * 5, []),
+    ],
+    ids=["whole", "chunk", "empty"],
+)
+def test_openscenes_three_keys_are_written_and_read(
+    tmp_path: Path, chunk: list[bool], seen: list[int]
+) -> None:
+    path = tmp_path / "scene0000_00_0.pt"
+    write_openscene(some(), path, np.array(chunk))
+    content = torch.load(path, weights_only=True)
+    assert sorted(content) == ["feat", "mask", "mask_full"]
+    assert content["feat"].dtype == torch.float16 and content["mask"].dtype == torch.int64
+    assert content["mask_full"].tolist() == chunk and len(content["feat"]) == sum(chunk)
+    # As OpenScene reads it: a row for each point of the chunk, `mask` marks those that count.
+    there = torch.zeros(len(content["feat"]), dtype=torch.bool)
+    there[content["mask"]] = True
+    np.testing.assert_array_equal(content["feat"][there], FEATURES[seen])
+    assert not content["feat"][~there].any()
+    mask = MASK & np.array(chunk)
+    found = read_openscene(path, "lseg", "scene0000_00")
+    wanted = some(features=FEATURES[seen], mask=mask, settings={"read_from": "openscene"})
+    assert_equal(found, wanted)
+
+
+def test_a_chunk_of_other_points_is_a_sentence(tmp_path: Path) -> None:
+    for chunk in (np.ones(4, bool), np.ones(5, np.uint8)):
+        with pytest.raises(SasError, match="each of the 5 points"):
+            write_openscene(some(), tmp_path / "a.pt", chunk)
+    assert not list(tmp_path.iterdir())
+
+
 SEEN = [True, False, True]
 """Which of the three points that MASK marks were seen."""
 
