@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from untrained import untrained_ablation, untrained_priors
 
 from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM, encoder_available
@@ -21,7 +21,7 @@ from sas_training.capability.pseudo_masks import RejectionRule
 from sas_training.capability.running import NothingLeft
 from sas_training.capability.table import CapabilityTable
 from sas_training.cli import main
-from sas_training.experiment import capability_files, capability_links, making, report
+from sas_training.experiment import capability_files, capability_links, report
 from sas_training.experiment.agreement import (
     HEADLINES,
     agreement,
@@ -47,7 +47,6 @@ from sas_training.experiment.capability_tables import Nothing, completed, load_m
 from sas_training.experiment.capability_truth import classes_shown, true_table
 from sas_training.experiment.figures import RowCounts, row_figures
 from sas_training.experiment.files import Files
-from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.rows import ROWS_2D
 from sas_training.experiment.settings import (
     PAIR,
@@ -57,14 +56,9 @@ from sas_training.experiment.settings import (
     load_settings,
 )
 from sas_training.experiment.students import ROWS_3D
-from sas_training.experiment.teachers import TeacherFacts, save_teacher
 from sas_training.jobs import Job, Workers
-from sas_training.priors import autoencoder as coding
-from sas_training.priors.denoiser import new_denoiser
-from sas_training.priors.saving import PIPELINE, SEGMENTER, save_pipeline, save_segmenter
-from sas_training.priors.segmenter import new_segmenter
+from sas_training.priors.saving import PIPELINE, SEGMENTER
 from sas_training.priors.settings import load_priors_settings
-from sas_training.priors.text import text_parts
 from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 
@@ -450,64 +444,6 @@ class _Interrupted(Workers):
         super().do(title, jobs)
 
 
-_ABLATION = """
-teachers_once = true
-[rooms]
-teaching = 1
-students = 1
-held_out = 4
-frames = 2
-points = 1500
-[student.vocabulary]
-text_encoder = "minilm-l6-v2"
-"""
-
-
-def _ablation(folder: Path) -> Files:
-    """What the experiment needs of an ablation, with teachers that have learned nothing."""
-    config = folder / "ablation.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text(_ABLATION)
-    of = load_settings(str(config))
-    files = Files(folder, of, of.development)
-    from sas_training.scenes.procedural.dataset import write_dataset
-
-    rooms = files.rooms("held_out")  # enough of them that beds and chairs are seen
-    write_dataset(files.world("held_out"), rooms, files.world_seed("held_out"), 1, 2)
-    for index in range(rooms):
-        making.make_cloud_files(files, "held_out", index)
-    making.make_word_file(files)
-    torch.manual_seed(1)
-    for name in TEACHERS:
-        kind = "masks" if name == "objects" else "pixels"
-        said = tuple(VOCABULARY)
-        outputs = 384 if kind == "pixels" else len(said)
-        facts = TeacherFacts(name, kind, said, MINILM, 8, 1, outputs)
-        save_teacher(files.teacher(name, 1), SmallNetwork(8, outputs).eval(), facts)
-    scores = np.random.default_rng(1).random((3, len(VOCABULARY)))
-    CapabilityTable(TEACHERS, VOCABULARY, scores, pooled=scores).save(files.capability(1))
-    return files
-
-
-def _priors(folder: Path) -> Path:
-    """Untrained priors of two classes."""
-    about = load_priors_settings("tiny")
-    coder = coding.new_autoencoder(about.autoencoder, 32, 1)
-    denoiser = new_denoiser(about.denoiser, 4, 16, 384, 2)
-    save_pipeline(folder / PIPELINE, coder, denoiser, text_parts(1, 24), about)
-    save_segmenter(folder / SEGMENTER, new_segmenter(about.segmenter, 3), about)
-    report = {
-        "kind": "sas_priors",
-        "format_version": 1,
-        "world_version": WORLD_VERSION,
-        "weights": ["random"],
-        "training": {},
-        "settings": about.to_dict(),
-    }
-    (folder / "priors.json").write_text(json.dumps(report))
-    return folder
-
-
 def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -516,7 +452,10 @@ def test_the_whole_experiment_goes_on_wherever_it_was_stopped(
     why_not = encoder_available(MINILM)
     if why_not is not None:
         pytest.skip(why_not)
-    files, priors = _ablation(tmp_path / "ablation"), _priors(tmp_path / "priors")
+    # Enough rooms that beds and chairs are seen.
+    files = untrained_ablation(tmp_path / "ablation", held_out=4, frames=2, points=1500)
+    priors = tmp_path / "priors"
+    untrained_priors(priors)
     config = tmp_path / "own.toml"
     tiny = Path("config/experiment/capability-tiny.toml")
     text = (Path(__file__).parents[2] / tiny).read_text()
@@ -686,7 +625,8 @@ def test_attention_of_given_images_is_a_map_of_each(tmp_path: Path) -> None:
         pytest.skip("needs the offline text encoder")
     from sas_training.capability.pipelines import load_pipeline
 
-    model = load_pipeline(_priors(tmp_path / "priors") / PIPELINE, device="cpu")
+    untrained_priors(tmp_path / "priors")
+    model = load_pipeline(tmp_path / "priors" / PIPELINE, device="cpu")
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 
     def maps(seed: int, noise: tuple[float, ...] = (0.2, 0.6)) -> npt.NDArray[np.float32]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,24 +12,16 @@ import torch
 from killed import Lives, lives
 from made_scenes import make_seven_scenes
 from safetensors.torch import load_file
+from untrained import untrained_ablation, untrained_priors
 
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.capability.files import write_image, write_mask
 from sas_training.capability.table import CapabilityTable
-from sas_training.experiment import making
-from sas_training.experiment.capability_files import VOCABULARY
-from sas_training.experiment.files import Files
 from sas_training.experiment.network import SmallNetwork
-from sas_training.experiment.settings import TEACHERS, load_settings
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
-from sas_training.priors.autoencoder import new_autoencoder
-from sas_training.priors.denoiser import new_denoiser
-from sas_training.priors.saving import PIPELINE, SEGMENTER, save_pipeline, save_segmenter
+from sas_training.priors.saving import save_segmenter
 from sas_training.priors.segmenter import new_segmenter
 from sas_training.priors.settings import load_priors_settings
-from sas_training.priors.text import text_parts
-from sas_training.scenes.procedural.dataset import write_dataset
-from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
 for package in ("scipy", "numba", "tqdm", "diffusers", "transformers"):
     pytest.importorskip(package)
@@ -237,56 +228,10 @@ def test_priors_are_killed_in_every_training(live: Lives, tmp_path: Path) -> Non
 
 
 # --------------------------------------------------------------------- sas experiment capability
-ABLATION = """
-teachers_once = true
-[rooms]
-teaching = 1
-students = 1
-held_out = 1
-frames = 1
-points = 800
-[student.vocabulary]
-text_encoder = "minilm-l6-v2"
-"""
-
-
-def _ablation(folder: Path) -> Path:
-    """What the experiment needs of an ablation, with teachers that have learned nothing."""
-    config = folder / "ablation.toml"
-    folder.mkdir()
-    config.write_text(ABLATION)
-    of = load_settings(str(config))
-    files = Files(folder, of, of.development)
-    rooms = files.rooms("held_out")
-    write_dataset(files.world("held_out"), rooms, files.world_seed("held_out"), 1, 1)
-    for index in range(rooms):
-        making.make_cloud_files(files, "held_out", index)
-    making.make_word_file(files)
-    torch.manual_seed(1)
-    for name in TEACHERS:
-        kind, outputs = ("masks", len(VOCABULARY)) if name == "objects" else ("pixels", 384)
-        facts = TeacherFacts(name, kind, tuple(VOCABULARY), MINILM, 8, 1, outputs)
-        save_teacher(files.teacher(name, 1), SmallNetwork(8, outputs).eval(), facts)
-    scores = np.random.default_rng(1).random((3, len(VOCABULARY)))
-    CapabilityTable(TEACHERS, VOCABULARY, scores, pooled=scores).save(files.capability(1))
-    return config
-
-
-def _priors(folder: Path) -> None:
-    """Untrained priors of two classes."""
-    about = load_priors_settings("tiny")
-    coder = new_autoencoder(about.autoencoder, 32, 1)
-    denoiser = new_denoiser(about.denoiser, 4, 16, 384, 2)
-    save_pipeline(folder / PIPELINE, coder, denoiser, text_parts(1, 24), about)
-    save_segmenter(folder / SEGMENTER, new_segmenter(about.segmenter, 3), about)
-    report: dict[str, Any] = {"kind": "sas_priors", "format_version": 1, "weights": ["random"]}
-    report |= {"world_version": WORLD_VERSION, "training": {}, "settings": about.to_dict()}
-    (folder / "priors.json").write_text(json.dumps(report))
-
-
 def test_the_experiment_is_killed_in_every_stage(live: Lives, tmp_path: Path) -> None:
-    config = _ablation(tmp_path / "ablation")
-    _priors(tmp_path / "priors")
+    untrained_ablation(tmp_path / "ablation", held_out=1, frames=1, points=800)
+    untrained_priors(tmp_path / "priors")
+    config = tmp_path / "ablation" / "ablation.toml"
     tiny = Path(__file__).parents[2] / "config" / "experiment" / "capability-tiny.toml"
     own = tmp_path / "own.toml"
     own.write_text(tiny.read_text().replace('"tiny"\nimages', f'"{config}"\nimages'))
