@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sas_training.experiment.controls import (
     stages_of,
     with_noise,
 )
+from sas_training.experiment.controls_result import markdown
 from sas_training.experiment.files import Files
 from sas_training.experiment.settings import load_settings
 from sas_training.experiment.students import recipe_of
@@ -108,3 +110,17 @@ def test_every_control_comes_after_what_it_reads(tmp_path: Path) -> None:
         made |= {path for job in stage.jobs for path in job.files}
     targets = [job.target for stage in stages_of(files) for job in stage.jobs]
     assert len(set(targets)) == len(targets)
+
+
+def test_the_published_page_belongs_to_the_published_result() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "results"
+    result = json.loads((folder / "controls.json").read_text())
+    assert (result["kind"], result["seeds"]["group"]) == ("sas_controls", "final")
+    assert (folder / "controls.md").read_text() == markdown(result)
+    said = (folder.parent / "experiment.md").read_text()
+    told = {one["name"]: one for one in result["students"]}
+    for row in result["rows"]:
+        own = told[row["name"]]
+        mean, low, high = (f"{100 * row[key]:.1f}" for key in ("miou_mean", "low", "high"))
+        rooms = f"{100 * own['miou']:.1f} | {100 * own['teacher_miou']:.1f}"
+        assert f"| `{row['name']}` | {mean} ({low} to {high}) | {rooms} |" in said
