@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,9 +65,8 @@ class _Alike:
 
     name, dim = "alike", 48
 
-    def encode(self, texts: object) -> np.ndarray:
-        count = len(list(texts))  # type: ignore[call-overload]
-        rows = np.ones((count, self.dim)) + 0.3 * np.eye(count, self.dim)
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        rows = np.ones((len(texts), self.dim)) + 0.3 * np.eye(len(texts), self.dim)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,12 +50,12 @@ def program(folder: Path, name: str) -> str:
     return json.dumps(["/bin/sh", str(script)])
 
 
-def fuse(folder: Path, scenes: Path, run: Path, text: str) -> dict[str, object]:
+def fuse(folder: Path, scenes: Path, run: Path, text: str) -> dict[str, Any]:
     (folder / "learn.toml").write_text(text)
     line = ["fuse", str(scenes), "--kind", "7scenes", "--config", str(folder / "learn.toml")]
     line += ["--run", str(run), "--frames", "1", "--up", "0,-1,0", "--device", "cpu"]
     assert main(line) == 0
-    report: dict[str, object] = json.loads((run / "fusion" / "report.json").read_text())
+    report: dict[str, Any] = json.loads((run / "fusion" / "report.json").read_text())
     return report
 
 
@@ -63,7 +64,7 @@ def test_a_program_is_started_once_for_all_frames_of_a_scene(tmp_path: Path) -> 
     text = f'[[teachers]]\nname = "program"\nprogram = {program(tmp_path, "seem")}\n'
     text += f'captioner = "program"\ncaptioner_program = {program(tmp_path, "tap")}\n'
     report = fuse(tmp_path, scenes, tmp_path / "run", f'{text}sentences = "noun"\n')
-    assert report["points"]["program"]["silent"] < 1  # type: ignore[index]
+    assert report["points"]["program"]["silent"] < 1
     for name in ("seem", "tap"):
         assert (tmp_path / f"{name}.calls").read_text().split() == ["3"]
 
@@ -113,7 +114,7 @@ def test_a_bad_frame_is_counted_once_with_its_reason(tmp_path: Path) -> None:
     text = f'[[teachers]]\nname = "program"\nprogram = {program(tmp_path, "seem")}\n'
     with pytest.warns(RuntimeWarning, match=r"seq-01: frames were skipped: its .*image.* \(1\)"):
         report = fuse(tmp_path, scenes, tmp_path / "run", text)
-    (row,) = report["scenes"]  # type: ignore[misc]
+    (row,) = report["scenes"]
     assert (row["frames"], row["used"], row["walks"]) == (3, 2, 1)
     assert list(row["skipped"].values()) == [1] and "image" in next(iter(row["skipped"]))
 
@@ -124,7 +125,7 @@ def test_little_memory_for_sums_means_several_walks_that_are_told(tmp_path: Path
     whole = fuse(tmp_path, scenes, tmp_path / "whole", text)
     parts = fuse(tmp_path, scenes, tmp_path / "parts", f"sums_gib = 0.007\n{text}")
     assert whole["points"] == parts["points"]
-    assert parts["scenes"][0]["walks"] == 2  # type: ignore[index]
+    assert parts["scenes"][0]["walks"] == 2
     assert "of 3, read 2 times" in (tmp_path / "parts" / "fusion" / "report.md").read_text()
     first, second = (
         PointFeatures.load(next((tmp_path / name).glob("said-*/seq-01.safetensors")))
@@ -159,7 +160,7 @@ def test_a_stricter_projection_shows_fewer_points(tmp_path: Path) -> None:
         fuse(tmp_path, scenes, tmp_path / "run", f"{text}[projection]\n{more}")["scenes"]
         for more in ("", "boundary = 20\n")
     ]
-    assert 0 < shown[1][0]["shown"] < shown[0][0]["shown"]  # type: ignore[index]
+    assert 0 < shown[1][0]["shown"] < shown[0][0]["shown"]
     # What the program has said of the images is not asked for again.
     assert (tmp_path / "seem.calls").read_text().split() == ["3"]
 
