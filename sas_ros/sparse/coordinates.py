@@ -11,7 +11,7 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_ros.sparse.epilogue import Epilogue
-from sas_ros.sparse.kernel_map import KernelMap, Pairs, kernel_offsets
+from sas_ros.sparse.kernel_map import KernelMap, kernel_offsets
 from sas_ros.sparse.native import convolve
 
 # A dense look-up volume is the fastest index of a room, whose surfaces fill a hundredth of it.
@@ -58,6 +58,11 @@ class _Index:
         else:
             self._sorted = torch.sort(keys)
         return self
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether it is the sorted list, where a look-up is a binary search."""
+        return self._sorted is not None
 
     def keys(self, cells: torch.Tensor) -> torch.Tensor:
         """(M,) int64 linear index of each cell."""
@@ -174,31 +179,15 @@ class CoordinateManager:
         base = index.keys(outputs)
         symmetric = ratio == 1 and kernel_size % 2 == 1
 
-        def find_rows(start: int, stop: int) -> torch.Tensor:
-            keys = base[start:stop] + deltas[:, None]
+        def find_rows(start: int, stop: int, count: int) -> torch.Tensor:
+            keys = base[start:stop] + deltas[:count, None]
             return index.rows(keys.view(-1)).view(keys.shape)
 
-        def find_pairs() -> list[Pairs]:
-            steps = deltas.tolist()
-            middle = len(steps) // 2
-            # Where rows are in order of their keys, the second half of a symmetric map is the first
-            # one with inputs and outputs exchanged, and still sorted by output.
-            mirrored = symmetric and bool((base[1:] > base[:-1]).all())
-            pairs = [
-                _pairs(index.rows(base + step), index.count)
-                for step in (steps[:middle] if mirrored else steps)
-            ]
-            if mirrored:
-                rows = torch.arange(index.count, device=base.device)
-                pairs += [Pairs(rows, rows)]
-                pairs += [Pairs(outputs, inputs) for inputs, outputs in reversed(pairs[:middle])]
-            return pairs
-
         return KernelMap(
-            index.count, len(base), len(deltas), find_pairs, find_rows, symmetric=symmetric
+            index.count,
+            len(base),
+            len(deltas),
+            find_rows,
+            symmetric=symmetric,
+            mirror=index.is_sorted,
         )
-
-
-def _pairs(rows: torch.Tensor, empty: int) -> Pairs:
-    outputs = torch.nonzero(rows < empty).squeeze(1)
-    return Pairs(rows.index_select(0, outputs).long(), outputs)

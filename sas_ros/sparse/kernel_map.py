@@ -1,17 +1,20 @@
 """Kernel maps: which input row each kernel offset reads for each output row.
 
-A map is one list of pairs per kernel offset. An output row occurs at most once in the list of an
-offset, and the lists are sorted by it, so that a range of outputs is a slice of every list.
+A map is a table, `rows`. Convolution wants it as lists, `chunks`: for a range of outputs, what to
+gather (offset after offset, so that every offset has its rows together for one matrix product) and
+how to add up the products (output after output).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
+
+from sas_ros.sparse.parallel import for_each
 
 
 def kernel_offsets(kernel_size: int) -> torch.Tensor:
@@ -22,36 +25,36 @@ def kernel_offsets(kernel_size: int) -> torch.Tensor:
     return torch.stack([x.reshape(-1), y.reshape(-1), z.reshape(-1)], dim=1)
 
 
-class Pairs(NamedTuple):
-    """What one kernel offset connects: (P,) int64 input rows and output rows, outputs ascending."""
-
-    inputs: torch.Tensor
-    outputs: torch.Tensor
-
-
-class Part(NamedTuple):
-    """The pairs of one offset in a chunk: output rows counted from the chunk's first, and input
-    rows, of which there are more (`standard_rows`): what they give beyond the outputs is dropped.
-    """
-
-    offset: int
-    inputs: torch.Tensor
-    outputs: torch.Tensor
-
-
 class Chunk(NamedTuple):
-    """Output rows `start` to `stop`, and what every non-empty offset adds to them."""
+    """All pairs of the output rows `start` to `stop`.
+
+    Attributes:
+        inputs: (R,) int32 input row of every pair, sorted by offset, then by output. In a padded
+            chunk every offset's pairs are followed by places without meaning; they read row 0.
+        outputs: (R,) int32 output row of every pair, counted from `start`; padded alike.
+        counts: pairs of each of the `volume` offsets.
+        sizes: their places in the lists, padding included: they sum to R.
+        ends: (volume,) int32 where the places of each offset end.
+        order: (P,) int32 places of all pairs, sorted by output, then by offset.
+        bounds: (stop - start + 1,) int32: those of output u are `order[bounds[u] : bounds[u + 1]]`.
+    """
 
     start: int
     stop: int
-    parts: list[Part]
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    counts: list[int]
+    sizes: list[int]
+    ends: torch.Tensor
+    order: torch.Tensor
+    bounds: torch.Tensor
 
 
 def standard_rows(rows: int) -> int:
-    """The next of the few row counts that matrix products are made with.
+    """The next of the few row counts that oneDNN's matrix products are made with.
 
-    oneDNN compiles a kernel for every new shape, which takes longer than most products here. With
-    these counts there are 40 per layer below 32k rows, and 4 % of the rows on average are padding.
+    It compiles a kernel for every new shape, which takes longer than most products here. With these
+    counts there are 40 per layer below 32k rows, and 4 % of the rows on average are padding.
     """
     for limit, step in ((2**11, 2**7), (2**13, 2**9)):
         if rows <= limit:
@@ -64,11 +67,11 @@ class KernelMap:
 
     Args:
         num_inputs, num_outputs, volume: rows on both sides, number of kernel offsets.
-        find_pairs: makes the pairs of every offset, in kernel order; called when they are needed.
-        find_rows: the same as a table, see `rows`; by default it is made of the pairs.
-        symmetric: outputs are inputs and offsets are centred (stride 1, odd size): the pairs of
-            offset -k are those of k with inputs and outputs exchanged, and the middle offset
-            connects every row with itself.
+        find_rows: `rows` of a range of outputs and of the offsets before a given one.
+        symmetric: outputs are inputs and offsets are centred (stride 1, odd size): offset -k reads
+            u for v where k reads v for u.
+        mirror: of a symmetric map, look up half of the offsets only and mirror it: worth it where
+            looking up is slow.
     """
 
     def __init__(
@@ -76,88 +79,144 @@ class KernelMap:
         num_inputs: int,
         num_outputs: int,
         volume: int,
-        find_pairs: Callable[[], list[Pairs]],
-        find_rows: Callable[[int, int], torch.Tensor] | None = None,
+        find_rows: Callable[[int, int, int], torch.Tensor],
         *,
         symmetric: bool = False,
+        mirror: bool = False,
     ) -> None:
         self.num_inputs, self.num_outputs, self.volume = num_inputs, num_outputs, volume
         self.symmetric = symmetric
-        self._find_pairs, self._find_rows = find_pairs, find_rows
-        self._chunks: dict[int, list[Chunk]] = {}
+        #: Whether the chunks have the offsets in the opposite order: those of a symmetric map serve
+        #: its transposed one, which has the same pairs, at the opposite offsets.
+        self.backwards = False
+        self._find_rows, self._mirror = find_rows, symmetric and mirror
+        # Otherwise `rows` are looked up range by range: the table is larger than all features.
+        self._at_once = self._mirror
+        self._chunks: dict[tuple[int, bool], list[Chunk]] = {}
         self._transposed: KernelMap | None = None
-
-    @cached_property
-    def pairs(self) -> list[Pairs]:
-        """The pairs of every offset, in kernel order."""
-        return self._find_pairs()
 
     @property
     def count(self) -> int:
         """Number of pairs of all offsets: rows that must be multiplied."""
-        return sum(len(pair.inputs) for pair in self.pairs)
+        return int((self.table < self.num_inputs).sum())
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """(volume, stop - start) int32 input rows of these outputs; `num_inputs` marks an empty
         neighbour."""
-        if self._find_rows is not None:
-            return self._find_rows(start, stop)
-        return self.table[start:stop].t()
+        if self._at_once:
+            return self.table[:, start:stop]
+        return self._find_rows(start, stop, self.volume)
+
+    @cached_property
+    def table(self) -> torch.Tensor:
+        """(volume, num_outputs) int32: `rows` of all outputs."""
+        if not self._mirror:
+            return self._find_rows(0, self.num_outputs, self.volume)
+        half = self._find_rows(0, self.num_outputs, self.volume // 2)
+        itself = torch.arange(self.num_inputs, dtype=torch.int32, device=half.device)
+        mirrored = _exchanged(half, self.num_inputs).flip(0)
+        return torch.cat([half, itself[None], mirrored])
 
     def transposed(self) -> KernelMap:
         """Inputs and outputs exchanged, offset by offset: the map of the input's gradient and of
         the transposed convolution."""
         if self._transposed is None:
-            self._transposed = KernelMap(
-                self.num_outputs,
-                self.num_inputs,
-                self.volume,
-                self._exchanged,
-                symmetric=self.symmetric,
-            )
-            self._transposed._transposed = self
+            self._transposed = _Transposed(self)
         return self._transposed
 
-    def _exchanged(self) -> list[Pairs]:
-        if self.symmetric:
-            return self.pairs[::-1]
-        return [_by_output(Pairs(outputs, inputs)) for inputs, outputs in self.pairs]
+    def chunks(self, rows: int, *, padded: bool = False) -> list[Chunk]:
+        """The map in ranges of at most `rows` outputs; padded: to the counts of `standard_rows`."""
+        key = (rows, padded)
+        if key not in self._chunks:
+            self._chunks[key] = self._split(rows, padded)
+        return self._chunks[key]
 
-    def chunks(self, rows: int) -> list[Chunk]:
-        """The map in ranges of at most `rows` outputs."""
-        if rows not in self._chunks:
-            self._chunks[rows] = self._split(rows)
-        return self._chunks[rows]
+    def _split(self, rows: int, padded: bool) -> list[Chunk]:
+        starts = range(0, self.num_outputs, rows)
+        chunks: dict[int, Chunk] = {}
 
-    def _split(self, rows: int) -> list[Chunk]:
-        starts = list(range(0, self.num_outputs, rows))
-        edges = torch.tensor([*starts, self.num_outputs], device=self.pairs[0].outputs.device)
-        chunks = [Chunk(s, min(s + rows, self.num_outputs), []) for s in starts]
-        for offset, (inputs, outputs) in enumerate(self.pairs):
-            cuts = torch.searchsorted(outputs, edges).tolist()
-            # A slice that is too long reads pairs of the next chunk, and zeros after the last one.
-            longest = max(last - first for first, last in pairwise(cuts))
-            padded = torch.nn.functional.pad(inputs, (0, standard_rows(longest)))
-            for chunk, first, last in zip(chunks, cuts, cuts[1:], strict=False):
-                if last > first:
-                    rows_in = padded[first : first + standard_rows(last - first)]
-                    part = Part(offset, rows_in, outputs[first:last] - chunk.start)
-                    chunk.parts.append(part)
-        return chunks
+        def make(start: int) -> None:
+            part = self.rows(start, min(start + rows, self.num_outputs))
+            chunks[start] = _chunk(part, start, self.num_inputs, padded)
 
-    @cached_property
-    def table(self) -> torch.Tensor:
-        """(num_outputs, volume) int32 input rows; `num_inputs` marks an empty neighbour."""
-        shape = (self.volume, self.num_outputs)
-        device = self.pairs[0].inputs.device
-        columns = torch.full(shape, self.num_inputs, dtype=torch.int32, device=device)
-        for column, (inputs, outputs) in zip(columns, self.pairs, strict=True):
-            column.index_copy_(0, outputs, inputs.int())
-        return columns.t()
+        make(0)  # by itself: it may make the table that the others read
+        if chunks[0].inputs.device.type == "cpu":
+            for_each(starts[1:], make)
+        else:
+            for start in starts[1:]:
+                make(start)
+        return [chunks[start] for start in starts]
 
 
-def _by_output(pair: Pairs) -> Pairs:
-    if len(pair.outputs) < 2 or bool((pair.outputs[1:] > pair.outputs[:-1]).all()):
-        return pair
-    outputs, order = torch.sort(pair.outputs)
-    return Pairs(pair.inputs[order], outputs)
+class _Transposed(KernelMap):
+    """A map with inputs and outputs exchanged, made of the other one."""
+
+    def __init__(self, other: KernelMap) -> None:
+        super().__init__(
+            other.num_outputs, other.num_inputs, other.volume, self._find, symmetric=other.symmetric
+        )
+        self._transposed = other
+        self._other, self._at_once = other, True
+        self.backwards = other.symmetric and not other.backwards
+
+    def _find(self, start: int, stop: int, offsets: int) -> torch.Tensor:
+        return _exchanged(self._other.table[:offsets], self._other.num_inputs)[:, start:stop]
+
+    def _split(self, rows: int, padded: bool) -> list[Chunk]:
+        if not self.symmetric:
+            return super()._split(rows, padded)
+        return self._other.chunks(rows, padded=padded)
+
+
+def _exchanged(table: torch.Tensor, num_inputs: int) -> torch.Tensor:
+    """(offsets, num_inputs) int32: which output each input is read for, of a table (offsets,
+    num_outputs) of inputs that are read; `num_outputs` and `num_inputs` mark empty neighbours."""
+    offsets, num_outputs = table.shape
+    result = table.new_full((offsets, num_inputs + 1), num_outputs)
+    outputs = torch.arange(num_outputs, dtype=table.dtype, device=table.device)
+    for row, inputs in zip(result, table, strict=True):
+        row.index_copy_(0, inputs.long(), outputs)
+    # Empty neighbours were written to one place too many.
+    return result[:, :-1]
+
+
+def _chunk(table: torch.Tensor, start: int, empty: int, padded: bool) -> Chunk:
+    """The lists of a part of the table (volume, rows)."""
+    rows = table.shape[1]
+    table = table.contiguous()
+    full = _less(table, empty)
+    pairs = _nonzero(full.view(-1))
+    inputs = table.view(-1).index_select(0, pairs)
+    power = rows & (rows - 1) == 0
+    outputs = (pairs & (rows - 1) if power else pairs.remainder(rows)).int()
+    # A stable sort of whole numbers is a radix sort, the quicker the fewer their bytes.
+    order = torch.sort(outputs.short() if rows < 2**15 else outputs, stable=True)[1].int()
+    counts = full.sum(1).tolist()
+    sizes = counts
+    if padded:
+        sizes = [standard_rows(count) for count in counts]
+        missing = torch.tensor(sizes) - torch.tensor(counts)
+        shifts = torch.repeat_interleave(missing.cumsum(0) - missing, torch.tensor(counts))
+        places = torch.arange(len(pairs)) + shifts
+        inputs = table.new_zeros(sum(sizes)).index_copy_(0, places, inputs)
+        outputs = table.new_zeros(sum(sizes)).index_copy_(0, places, outputs)
+        order = places.int().index_select(0, order)
+    counted = full.sum(0, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    bounds = torch.nn.functional.pad(counted, (1, 0))
+    ends = torch.tensor(sizes, device=table.device).cumsum(0, dtype=torch.int32)
+    return Chunk(start, start + rows, inputs, outputs, counts, sizes, ends, order, bounds)
+
+
+# On a CPU numpy does these two four times as fast.
+def _less(values: torch.Tensor, limit: int) -> torch.Tensor:
+    """values < limit."""
+    if values.device.type != "cpu":
+        return values < limit
+    return torch.from_numpy(values.numpy() < limit)
+
+
+def _nonzero(mask: torch.Tensor) -> torch.Tensor:
+    """Ascending int64 places where a mask (N,) is true."""
+    if mask.device.type != "cpu":
+        return mask.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))

@@ -1,9 +1,9 @@
 """The convolution itself, in plain PyTorch: gather, multiply, add.
 
-Each kernel offset multiplies only the rows it connects: gather the inputs, one matrix product, add
-to the outputs. No output row occurs twice in an offset, so nothing depends on the order in which
-threads add: results are bit-equal at a fixed number of threads. Outputs are made in chunks that
-stay in cache while all offsets are added to them.
+Each kernel offset multiplies only the rows it connects. Outputs are made in chunks: gather what all
+offsets read, one matrix product an offset, add up what belongs to an output. Every output is added
+up in the order of the offsets, so nothing depends on the order in which threads work: results are
+bit-equal at any number of threads.
 
 An input layer of few channels goes another way, because a row of one number is not worth a gather
 of its own: per channel, the neighbourhoods become one wide matrix.
@@ -24,11 +24,12 @@ from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
 from sas_ros.sparse.parallel import Item, for_each
 
-# Output rows per chunk: of 256 to 64k, the fastest for 12k to 48k voxels of 96 channels; three
-# times as many are for layers below 64 channels. More of them leave a core's cache, fewer need more
-# calls.
+# Output rows per chunk: of 1k to 8k, the fastest for 4k to 48k voxels of 24 to 96 channels. What
+# more of them gather leaves the cache, fewer need more calls.
 _CHUNK_ROWS = 2**12
-_WIDE = 64
+_GPU_CHUNK_ROWS = 2**16  # bounds the memory
+# The gradient of a kernel is summed in so many parts, whatever the number of threads.
+_LANES = 8
 # Below so many channels the call of oneDNN's operator takes longer than it saves.
 _NARROW = 48
 _BLOCK_ROWS = 2**11
@@ -89,22 +90,30 @@ def multiply(
 
     Fast for a number of rows that `standard_rows` knows, or one that comes again and again.
     """
-    narrow = rows.dtype == torch.float32 and max(weight.shape) < _NARROW
-    if rows.device.type == "cpu" and not narrow and has_onednn(rows.dtype):
+    if _by_onednn(rows, weight):
         linear: Any = torch.ops.mkldnn._linear_pointwise
         result: torch.Tensor = linear(rows, weight.t(), bias, "none", [], "")
         return result
     return torch.mm(rows, weight) if bias is None else torch.addmm(bias, rows, weight)
 
 
+def _by_onednn(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether products of these (n, in), (.., in, out) are made by oneDNN."""
+    narrow = rows.dtype == torch.float32 and max(weight.shape[-2:]) < _NARROW
+    return rows.device.type == "cpu" and not narrow and has_onednn(rows.dtype)
+
+
 @cache
 def has_onednn(dtype: torch.dtype) -> bool:
     """Whether PyTorch's operator on oneDNN (what its own compiler emits for linear layers) is here.
 
-    On AMD processors `torch.mm` in float32 runs MKL without its AVX-512 kernels: oneDNN is 2.3
-    times as fast there (`sas bench student` prints both floors). Others were not tried.
+    On AMD processors with AVX-512 `torch.mm` in float32 runs MKL without these kernels: oneDNN is
+    2.3 times as fast there (`sas bench student` prints both floors). On one without AVX-512 MKL is
+    the faster one. Others were not tried.
     """
     if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     rows, weight = torch.arange(6.0).view(2, 3).to(dtype), torch.arange(12.0).view(3, 4).to(dtype)
     try:
@@ -128,7 +137,9 @@ def _forward(
         output[start:stop] = sums.relu_() if epilogue.activate else sums
 
     def run(chunk: Chunk) -> None:
-        sums = _by_pairs(features, kernel, kernel_map, chunk, epilogue.bias)
+        sums = _by_pairs(features, kernel, chunk)
+        if epilogue.bias is not None:
+            sums += epilogue.bias
         finish(sums, chunk.start, chunk.stop)
 
     def run_few(start: int) -> None:
@@ -136,8 +147,9 @@ def _forward(
         finish(by_channels(kernel_map.rows(start, stop)), start, stop)
 
     if kernel.shape[1] > _FEW_CHANNELS:
-        rows = _chunk_rows(features.device, kernel_map.num_outputs, max(kernel.shape[1:]))
-        _spread(features.device, kernel_map.chunks(rows), run)
+        if kernel_map.backwards:
+            kernel = kernel.flip(0)
+        _spread(features.device, _chunks(kernel_map, features), run)
     else:
         by_channels = _ByChannels(features, kernel, epilogue.bias)
         _spread(features.device, range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
@@ -153,36 +165,49 @@ def _spread(device: torch.device, items: Sequence[Item], work: Callable[[Item], 
             work(item)
 
 
-def _chunk_rows(device: torch.device, rows: int, channels: int) -> int:
-    """Rows of a chunk: at least two chunks, but none so small that calls outweigh the work."""
-    if device.type != "cpu":
-        return rows
-    most = _CHUNK_ROWS if channels >= _WIDE else 3 * _CHUNK_ROWS
-    return min(most, max(_CHUNK_ROWS // 4, standard_rows(-(-rows // 2))))
+def _chunks(kernel_map: KernelMap, features: torch.Tensor) -> list[Chunk]:
+    """The chunks that all layers of a map share."""
+    if features.device.type != "cpu":
+        return kernel_map.chunks(_GPU_CHUNK_ROWS)
+    # At least two, but none so small that calls outweigh the work; powers of two are quickly made.
+    half = 2 ** (max(kernel_map.num_outputs // 2, 1).bit_length() - 1)
+    rows = min(_CHUNK_ROWS, max(_CHUNK_ROWS // 4, half))
+    return kernel_map.chunks(rows, padded=has_onednn(features.dtype))
 
 
-def _by_pairs(
-    features: torch.Tensor,
-    kernel: torch.Tensor,
-    kernel_map: KernelMap,
-    chunk: Chunk,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
+def _by_pairs(features: torch.Tensor, kernel: torch.Tensor, chunk: Chunk) -> torch.Tensor:
     """(rows of the chunk, out) sums in float32 or wider."""
-    middle = kernel_map.volume // 2 if kernel_map.symmetric else -1
-    if kernel_map.symmetric:
-        # The middle offset connects every row with itself.
-        sums = _widen(_by_blocks(features[chunk.start : chunk.stop], kernel[middle], bias))
-    else:
-        sums = _widen(features.new_zeros((chunk.stop - chunk.start, kernel.shape[2])))
-        if bias is not None:
-            sums += bias
-    weights = kernel.unbind(0)
-    for offset, inputs, outputs in chunk.parts:
-        if offset != middle:
-            product = multiply(features.index_select(0, inputs), weights[offset])
-            sums.index_add_(0, outputs, _widen(product[: len(outputs)]))
+    products = _multiply_groups(features.index_select(0, chunk.inputs), kernel, chunk)
+    # A bag is the products of one output: each is read once, and they are added up in registers.
+    sums: torch.Tensor = torch.embedding_bag(
+        _widen(products), chunk.order, chunk.bounds, mode=0, include_last_offset=True
+    )[0]
     return sums
+
+
+def _multiply_groups(rows: torch.Tensor, kernel: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """(R, out): the gathered rows (R, in) of each offset times its weights (in, out)."""
+    groups = zip(rows.split(chunk.sizes), kernel.unbind(0), strict=True)
+    if _by_onednn(rows, kernel):
+        return torch.cat([multiply(group, weight) for group, weight in groups if len(group)])
+    if _has_groups(rows, kernel.shape):
+        return torch.nn.functional.grouped_mm(rows, kernel, offs=chunk.ends)
+    products = rows.new_empty((len(rows), kernel.shape[2]))
+    for (group, weight), product in zip(groups, products.split(chunk.sizes), strict=True):
+        if len(group):
+            torch.mm(group, weight, out=product)
+    return products
+
+
+def _has_groups(rows: torch.Tensor, shape: torch.Size) -> bool:
+    """Whether PyTorch makes all matrix products of a chunk in one call, with the bits of the single
+    ones: in float32, on a CPU, from 2.10 on, and where rows begin at multiples of 16 bytes."""
+    return (
+        rows.dtype == torch.float32
+        and rows.device.type == "cpu"
+        and shape[1] % 4 == shape[2] % 4 == 0
+        and hasattr(torch.nn.functional, "grouped_mm")
+    )
 
 
 class _ByChannels:
@@ -240,10 +265,18 @@ def _by_blocks(
     if rows.device.type != "cpu":
         return multiply(rows, weight, bias)
     output = rows.new_empty((len(rows), weight.shape[1]))
+    in_place = not _by_onednn(rows, weight)
 
     def run(start: int) -> None:
         block = rows[start : start + _BLOCK_ROWS]
         count = len(block)
+        if in_place:
+            here = output[start : start + count]
+            if bias is None:
+                torch.mm(block, weight, out=here)
+            else:
+                torch.addmm(bias, block, weight, out=here)
+            return
         missing = standard_rows(count) - count
         if missing:
             block = torch.nn.functional.pad(block, (0, 0, 0, missing))
@@ -262,9 +295,9 @@ def _kernel_gradient(
     features: torch.Tensor, gradient: torch.Tensor, kernel_map: KernelMap, shape: torch.Size
 ) -> torch.Tensor:
     """`dW[k] = sum x[input]^T dy[output]` over the pairs of offset k."""
-    volume, channels_in, _ = shape
-    result = _widen(gradient.new_zeros(shape))
+    channels_in = shape[1]
     if channels_in <= _FEW_CHANNELS:
+        result = _widen(gradient.new_zeros(shape))
         for members in _equal_columns(features):
             values = _with_empty(features[:, members[0]])
             for start in range(0, kernel_map.num_outputs, _FEW_ROWS):
@@ -273,15 +306,25 @@ def _kernel_gradient(
                 result[:, members] += (neighbours @ _widen(gradient[start:stop])).unsqueeze(1)
         return result.to(gradient.dtype)
 
-    def run(offset: int) -> None:
-        pair = kernel_map.pairs[offset]
-        blocks = (rows.split(_CHUNK_ROWS) for rows in pair)
-        for inputs, outputs in zip(*blocks, strict=True):
-            left, right = features.index_select(0, inputs), gradient.index_select(0, outputs)
-            result[offset].addmm_(_widen(left).t(), _widen(right))
+    chunks = _chunks(kernel_map, features)
+    lanes = min(len(chunks), _LANES) if features.device.type == "cpu" else 1
+    sums = _widen(gradient.new_zeros((lanes, *shape)))
 
-    _spread(features.device, range(volume), run)
-    return result.to(gradient.dtype)
+    def run(lane: int) -> None:
+        for chunk in chunks[lane::lanes]:
+            left = _widen(features.index_select(0, chunk.inputs))
+            right = _widen(gradient[chunk.start : chunk.stop].index_select(0, chunk.outputs))
+            if chunk.sizes == chunk.counts and _has_groups(left, shape):
+                sums[lane] += torch.nn.functional.grouped_mm(left.t(), right, offs=chunk.ends)
+                continue
+            groups = zip(left.split(chunk.sizes), right.split(chunk.sizes), strict=True)
+            for total, count, (a, b) in zip(sums[lane], chunk.counts, groups, strict=True):
+                if count:
+                    total.addmm_(a[:count].t(), b[:count])
+
+    _spread(features.device, range(lanes), run)
+    total = sums.sum(0).to(gradient.dtype)
+    return total.flip(0) if kernel_map.backwards else total
 
 
 class _Convolution(torch.autograd.Function):

@@ -36,8 +36,9 @@ def crop_around(
     points: Points, center: npt.NDArray[np.floating], side: float
 ) -> npt.NDArray[np.intp]:
     """Indices of points within a square of `side` metres around `center`, seen from above."""
-    near = np.abs(points[:, :2] - center[:2]).max(axis=1) < side / 2
-    return np.flatnonzero(near)
+    # Axis by axis, here and below: numpy reduces rows of three numbers slowly.
+    x, y = (np.abs(points[:, axis] - center[axis]) < side / 2 for axis in (0, 1))
+    return np.flatnonzero(x & y)
 
 
 def distort(points: Points, config: AugmentConfig, rng: np.random.Generator) -> Points:
@@ -71,7 +72,8 @@ def thin_out(
     kept = rng.random(len(points)) < share
     for _ in range(rng.integers(config.holes + 1)):
         center = points[rng.integers(len(points))]
-        kept &= ((points - center) ** 2).sum(axis=1) > rng.uniform(0.1, 0.4) ** 2
+        x, y, z = ((points[:, axis] - center[axis]) ** 2 for axis in range(3))
+        kept &= x + y + z > rng.uniform(0.1, 0.4) ** 2
     indices = np.flatnonzero(kept)
     return indices if len(indices) else np.arange(min(1, len(points)))
 
@@ -99,9 +101,11 @@ def recolour(
     for _ in range(rng.integers(config.patches + 1)):
         # A change of colour on a wall is no door: it may be paint, light or a shadow.
         side = rng.uniform(0.2, [1.5, 1.5, 2.2])
-        inside = (np.abs(points - points[rng.integers(len(points))]) < side / 2).all(axis=1)
+        middle, half = points[rng.integers(len(points))], np.broadcast_to(side / 2, 3)
+        x, y, z = (np.abs(points[:, axis] - middle[axis]) < half[axis] for axis in range(3))
+        inside = x & y & z
         values[inside] *= np.exp(rng.normal(0, 0.4) + rng.normal(0, 0.15, 3)).astype(np.float32)
-    grey = values.mean(axis=1, keepdims=True)
+    grey = ((values[:, 0] + values[:, 1] + values[:, 2]) / 3)[:, None]
     values = grey + rng.uniform(0.2, 1.3) * (values - grey)
     light = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)
     lamps = elastic_offsets(points, 1.5, rng.uniform(0, 0.7), rng)
@@ -115,22 +119,25 @@ def elastic_offsets(
     points: Points, granularity: float, magnitude: float, rng: np.random.Generator
 ) -> Points:
     """(N, 3) float32 smooth random offsets: Gaussian noise on a grid, blurred, trilinear."""
-    low = points.min(axis=0) - 2 * granularity
-    size = np.ceil((points.max(axis=0) - low) / granularity).astype(int) + 3
+    columns = points.T
+    low = np.array([column.min() for column in columns]) - 2 * granularity
+    high = np.array([column.max() for column in columns])
+    size = np.ceil((high - low) / granularity).astype(int) + 3
     noise = rng.normal(size=(*size, 3)).astype(np.float32)
     for axis in range(3):
         noise = (noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)) / np.sqrt(3)
     position = (points - low) / granularity
     cell = np.floor(position).astype(np.int64)
     fraction = (position - cell).astype(np.float32)
+    weights = [(1 - fraction[:, axis], fraction[:, axis]) for axis in range(3)]
     flat = noise.reshape(-1, 3)
     step = np.array([size[1] * size[2], size[2], 1])
     base = cell @ step
     result = np.zeros_like(points)
     for corner in range(8):
-        bits = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-        weight = np.where(bits, fraction, 1 - fraction).prod(axis=1, keepdims=True)
-        result += weight * flat[base + bits @ step]
+        bits = (corner >> 2 & 1, corner >> 1 & 1, corner & 1)
+        x, y, z = (pair[bit] for pair, bit in zip(weights, bits, strict=True))
+        result += (x * y * z)[:, None] * flat.take(base + bits @ step, axis=0)
     return np.asarray(result * magnitude, dtype=np.float32)
 
 

@@ -30,6 +30,20 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=["one call", "single calls", "oneDNN"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way in which a processor or an older PyTorch may make the matrix products."""
+    if request.param == "single calls":
+        monkeypatch.delattr(torch.nn.functional, "grouped_mm", raising=False)
+    elif request.param == "one call" and not hasattr(torch.nn.functional, "grouped_mm"):
+        pytest.skip("this PyTorch has no grouped_mm")
+    onednn = request.param == "oneDNN"
+    if onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(native, "has_onednn", lambda dtype: onednn and dtype == torch.float32)
+    monkeypatch.setattr(native, "_NARROW", 0)
+
+
 def surface(seed: int = 0, side: int = 30) -> torch.Tensor:
     """(M, 4) voxels of a floor and a wall with holes, in order of their coordinates."""
     generator = torch.Generator().manual_seed(seed)
@@ -46,12 +60,12 @@ def by_definition(
 ) -> torch.Tensor:
     """`y[u] = sum_k x[table[u, k]] @ W[k]` in float64, as a loop over the table."""
     padded = torch.cat([features, torch.zeros_like(features[:1])]).double()
-    table = kernel_map.table.long()
+    table = kernel_map.table.t().long()
     return sum(padded[table[:, k]] @ kernel[k].double() for k in range(len(kernel)))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-@pytest.mark.parametrize("channels", [(1, 6), (3, 16), (24, 8)])
+@pytest.mark.parametrize("channels", [(1, 6), (3, 16), (24, 8), (6, 24), (8, 30)])
 @pytest.mark.parametrize(("strides", "size"), [((1, 1), 3), ((1, 1), 5), ((1, 2), 2), ((2, 1), 2)])
 def test_many_small_chunks_on_two_threads(
     shuffled: bool,
@@ -59,6 +73,7 @@ def test_many_small_chunks_on_two_threads(
     strides: tuple[int, int],
     size: int,
     monkeypatch: pytest.MonkeyPatch,
+    products: None,
     two_threads: None,
 ) -> None:
     monkeypatch.setattr(native, "_CHUNK_ROWS", 200)
@@ -87,22 +102,74 @@ def test_many_small_chunks_on_two_threads(
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-3)
 
 
-@torch.inference_mode()
-def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_CHUNK_ROWS", 200)
+def test_the_number_of_threads_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, products: None
+) -> None:
+    monkeypatch.setattr(native, "_CHUNK_ROWS", 100)
     coordinates = surface()
-    features = torch.randn(len(coordinates), 24)
-    kernel = torch.randn(27, 24, 8)
+    features = torch.randn(len(coordinates), 24, requires_grad=True)
+    kernel = torch.randn(27, 24, 8, requires_grad=True)
+    weight = torch.randn(len(coordinates), 8)
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3, 2):
             torch.set_num_threads(threads)
             kernel_map = CoordinateManager(coordinates).kernel_map(1, 1, 3)
-            results.append(convolve(features, kernel, kernel_map))
+            output = convolve(features, kernel, kernel_map)
+            gradients = torch.autograd.grad((output * weight).sum(), [features, kernel])
+            results.append([output.detach(), *gradients])
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(result, results[0]) for result in results)
+    assert len(CoordinateManager(coordinates).kernel_map(1, 1, 3).chunks(100)) > native._LANES
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
+
+
+def test_products_in_one_call_have_the_bits_of_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(torch.nn.functional, "grouped_mm"):
+        pytest.skip("this PyTorch has no grouped_mm")
+    monkeypatch.setattr(native, "has_onednn", lambda dtype: False)
+    coordinates = surface()
+    features, kernel = torch.randn(len(coordinates), 24), torch.randn(27, 24, 8)
+
+    def result() -> torch.Tensor:
+        with torch.no_grad():
+            return convolve(features, kernel, CoordinateManager(coordinates).kernel_map(1, 1, 3))
+
+    together = result()
+    monkeypatch.delattr(torch.nn.functional, "grouped_mm")
+    assert torch.equal(together, result())
+
+
+@given(st.integers(1, 400), st.integers(1, 9), st.floats(0.0, 1.0), st.booleans(), st.integers(0))
+def test_a_chunk_lists_every_pair_of_its_table_once(
+    rows: int, volume: int, share: float, padded: bool, seed: int
+) -> None:
+    """Also where an output has no neighbour at all, or nobody has any."""
+    generator = torch.Generator().manual_seed(seed % 2**32)
+    there = torch.rand((volume, rows), generator=generator) < share
+    table = torch.where(there, torch.randint(0, 50, there.shape, generator=generator), 50).int()
+    kernel_map = KernelMap(50, rows, volume, lambda start, stop, count: table[:count, start:stop])
+    wanted = {(k, int(table[k, u]), u) for k, u in there.nonzero().tolist()}
+    found: list[tuple[int, int, int]] = []
+    for chunk in kernel_map.chunks(128, padded=padded):
+        assert len(chunk.inputs) == len(chunk.outputs) == sum(chunk.sizes) == int(chunk.ends[-1])
+        firsts = (chunk.ends - torch.tensor(chunk.sizes)).tolist()
+        places = {
+            place: (k, int(chunk.inputs[place]), chunk.start + int(chunk.outputs[place]))
+            for k, (first, count) in enumerate(zip(firsts, chunk.counts, strict=True))
+            for place in range(first, first + count)
+        }
+        bounds = chunk.bounds.tolist()
+        assert len(bounds) == chunk.stop - chunk.start + 1
+        for u in range(chunk.stop - chunk.start):
+            mine = [places.pop(p) for p in chunk.order[bounds[u] : bounds[u + 1]].tolist()]
+            assert all(output == chunk.start + u for _, _, output in mine)
+            assert mine == sorted(mine), "in the order of the offsets"
+            found += mine
+        assert not places
+    assert len(found) == len(wanted) and set(found) == wanted
 
 
 @torch.inference_mode()
@@ -305,7 +372,7 @@ def test_scattered_voxels_take_no_dense_volume() -> None:
     generator = torch.Generator().manual_seed(0)
     cells = torch.unique(torch.randint(0, 500, (20_000, 3), generator=generator), dim=0)
     manager = CoordinateManager(torch.nn.functional.pad(cells, (1, 0)))
-    manager.kernel_map(1, 1, 3).pairs  # noqa: B018 - made when it is asked for
+    manager.kernel_map(1, 1, 3).table  # noqa: B018 - made when it is asked for
     (index,) = manager._indices.values()
     assert index._dense is None and index._sorted is not None
     manager.kernel_map(1, 1, 5)
