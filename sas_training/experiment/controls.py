@@ -39,7 +39,7 @@ from sas_training.superpoints import Superpoints
 VERSION = 1
 """Raised when the same settings begin to give other files."""
 
-NOISE = 0.7
+NOISE = 0.6
 """Share of the superpoints that are told the class of a point drawn by chance."""
 
 _IGNORED = 255
@@ -69,9 +69,9 @@ class Control:
 
 
 CONTROLS = (
+    Control("3d/noise-self-distillation", "3d/self-distillation", "noise", longer=5),
+    Control("3d/noise", "3d/superpoint", "noise", longer=5),
     Control("3d/truth-longer", "3d/superpoint", "truth", longer=5),
-    Control("3d/noise-self-distillation", "3d/self-distillation", "noise"),
-    Control("3d/noise", "3d/superpoint", "noise"),
     Control("3d/truth", "3d/superpoint", "truth"),
     Control("3d/truth-cosine", COSINE, "truth"),
     Control("3d/spread-cosine", COSINE, "spread"),
