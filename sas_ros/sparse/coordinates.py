@@ -59,11 +59,6 @@ class _Index:
             self._sorted = torch.sort(keys)
         return self
 
-    @property
-    def is_sorted(self) -> bool:
-        """Whether it is the sorted list, where a look-up is a binary search."""
-        return self._sorted is not None
-
     def keys(self, cells: torch.Tensor) -> torch.Tensor:
         """(M,) int64 linear index of each cell."""
         relative = cells - self._low
@@ -179,15 +174,8 @@ class CoordinateManager:
         base = index.keys(outputs)
         symmetric = ratio == 1 and kernel_size % 2 == 1
 
-        def find_rows(start: int, stop: int, count: int) -> torch.Tensor:
-            keys = base[start:stop] + deltas[:count, None]
+        def find_rows(start: int, stop: int) -> torch.Tensor:
+            keys = base[start:stop] + deltas[:, None]
             return index.rows(keys.view(-1)).view(keys.shape)
 
-        return KernelMap(
-            index.count,
-            len(base),
-            len(deltas),
-            find_rows,
-            symmetric=symmetric,
-            mirror=index.is_sorted,
-        )
+        return KernelMap(index.count, len(base), len(deltas), find_rows, symmetric=symmetric)

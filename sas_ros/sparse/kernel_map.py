@@ -25,6 +25,10 @@ def kernel_offsets(kernel_size: int) -> torch.Tensor:
     return torch.stack([x.reshape(-1), y.reshape(-1), z.reshape(-1)], dim=1)
 
 
+_RANGE = 2**14
+"""Outputs that are counted at once."""
+
+
 class Chunk(NamedTuple):
     """All pairs of the output rows `start` to `stop`.
 
@@ -54,7 +58,7 @@ def standard_rows(rows: int) -> int:
     """The next of the few row counts that oneDNN's matrix products are made with.
 
     It compiles a kernel for every new shape, which takes longer than most products here. With these
-    counts there are 40 per layer below 32k rows, and 4 % of the rows on average are padding.
+    counts there are 40 below 32k rows. Of 50k voxels' pairs 2 % are padding, of 3k voxels' 14 %.
     """
     for limit, step in ((2**11, 2**7), (2**13, 2**9)):
         if rows <= limit:
@@ -67,11 +71,9 @@ class KernelMap:
 
     Args:
         num_inputs, num_outputs, volume: rows on both sides, number of kernel offsets.
-        find_rows: `rows` of a range of outputs and of the offsets before a given one.
+        find_rows: `rows` of a range of outputs.
         symmetric: outputs are inputs and offsets are centred (stride 1, odd size): offset -k reads
             u for v where k reads v for u.
-        mirror: of a symmetric map, look up half of the offsets only and mirror it: worth it where
-            looking up is slow.
     """
 
     def __init__(
@@ -79,43 +81,35 @@ class KernelMap:
         num_inputs: int,
         num_outputs: int,
         volume: int,
-        find_rows: Callable[[int, int, int], torch.Tensor],
+        find_rows: Callable[[int, int], torch.Tensor],
         *,
         symmetric: bool = False,
-        mirror: bool = False,
     ) -> None:
         self.num_inputs, self.num_outputs, self.volume = num_inputs, num_outputs, volume
         self.symmetric = symmetric
         #: Whether the chunks have the offsets in the opposite order: those of a symmetric map serve
         #: its transposed one, which has the same pairs, at the opposite offsets.
         self.backwards = False
-        self._find_rows, self._mirror = find_rows, symmetric and mirror
-        # Otherwise `rows` are looked up range by range: the table is larger than all features.
-        self._at_once = self._mirror
+        self._find_rows = find_rows
         self._chunks: dict[tuple[int, bool], list[Chunk]] = {}
         self._transposed: KernelMap | None = None
 
     @property
     def count(self) -> int:
         """Number of pairs of all offsets: rows that must be multiplied."""
-        return int((self.table < self.num_inputs).sum())
+        return sum(
+            int((self.rows(start, start + _RANGE) < self.num_inputs).sum())
+            for start in range(0, self.num_outputs, _RANGE)
+        )
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """(volume, stop - start) int32 input rows of these outputs; `num_inputs` marks an empty
-        neighbour."""
-        if self._at_once:
-            return self.table[:, start:stop]
-        return self._find_rows(start, stop, self.volume)
+        neighbour. Those of all outputs at once may be larger than all features."""
+        return self._find_rows(start, min(stop, self.num_outputs))
 
-    @cached_property
-    def table(self) -> torch.Tensor:
-        """(volume, num_outputs) int32: `rows` of all outputs."""
-        if not self._mirror:
-            return self._find_rows(0, self.num_outputs, self.volume)
-        half = self._find_rows(0, self.num_outputs, self.volume // 2)
-        itself = torch.arange(self.num_inputs, dtype=torch.int32, device=half.device)
-        mirrored = _exchanged(half, self.num_inputs).flip(0)
-        return torch.cat([half, itself[None], mirrored])
+    def prepare(self) -> KernelMap:
+        """Make it ready for `rows`, before several threads ask for them; returns itself."""
+        return self
 
     def transposed(self) -> KernelMap:
         """Inputs and outputs exchanged, offset by offset: the map of the input's gradient and of
@@ -136,14 +130,13 @@ class KernelMap:
         chunks: dict[int, Chunk] = {}
 
         def make(start: int) -> None:
-            part = self.rows(start, min(start + rows, self.num_outputs))
-            chunks[start] = _chunk(part, start, self.num_inputs, padded)
+            chunks[start] = _chunk(self.rows(start, start + rows), start, self.num_inputs, padded)
 
-        make(0)  # by itself: it may make the table that the others read
-        if chunks[0].inputs.device.type == "cpu":
-            for_each(starts[1:], make)
+        self.prepare()
+        if self.rows(0, 1).device.type == "cpu":
+            for_each(starts, make)
         else:
-            for start in starts[1:]:
+            for start in starts:
                 make(start)
         return [chunks[start] for start in starts]
 
@@ -155,17 +148,30 @@ class _Transposed(KernelMap):
         super().__init__(
             other.num_outputs, other.num_inputs, other.volume, self._find, symmetric=other.symmetric
         )
-        self._transposed = other
-        self._other, self._at_once = other, True
+        self._transposed = self._other = other
         self.backwards = other.symmetric and not other.backwards
 
-    def _find(self, start: int, stop: int, offsets: int) -> torch.Tensor:
-        return _exchanged(self._other.table[:offsets], self._other.num_inputs)[:, start:stop]
+    def prepare(self) -> KernelMap:
+        if self.symmetric:
+            self._other.prepare()
+        else:
+            self._table  # noqa: B018 - made when it is asked for
+        return self
+
+    @cached_property
+    def _table(self) -> torch.Tensor:
+        """(volume, num_outputs) int32: `rows` of all outputs."""
+        return _exchanged(self._other.rows(0, self._other.num_outputs), self._other.num_inputs)
+
+    def _find(self, start: int, stop: int) -> torch.Tensor:
+        if self.symmetric:
+            return self._other.rows(start, stop).flip(0)
+        return self._table[:, start:stop]
 
     def _split(self, rows: int, padded: bool) -> list[Chunk]:
-        if not self.symmetric:
-            return super()._split(rows, padded)
-        return self._other.chunks(rows, padded=padded)
+        if self.symmetric:
+            return self._other.chunks(rows, padded=padded)
+        return super()._split(rows, padded)
 
 
 def _exchanged(table: torch.Tensor, num_inputs: int) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 Each kernel offset multiplies only the rows it connects. Outputs are made in chunks: gather what all
 offsets read, one matrix product an offset, add up what belongs to an output. Every output is added
-up in the order of the offsets, so nothing depends on the order in which threads work: results are
-bit-equal at any number of threads.
+up in the order of the offsets, on one core, so nothing depends on the order in which threads work:
+convolutions and their gradients are bit-equal at any number of threads.
 
 An input layer of few channels goes another way, because a row of one number is not worth a gather
 of its own: per channel, the neighbourhoods become one wide matrix.
@@ -27,7 +27,7 @@ from sas_ros.sparse.parallel import Item, for_each
 # Output rows per chunk: of 1k to 8k, the fastest for 4k to 48k voxels of 24 to 96 channels. What
 # more of them gather leaves the cache, fewer need more calls.
 _CHUNK_ROWS = 2**12
-_GPU_CHUNK_ROWS = 2**16  # bounds the memory
+_GPU_CHUNK_ROWS = 2**15  # bounds the memory
 # The gradient of a kernel is summed in so many parts, whatever the number of threads.
 _LANES = 8
 # Below so many channels the call of oneDNN's operator takes longer than it saves.
@@ -78,8 +78,10 @@ def pointwise(
 
 def _refuse_gradients(epilogue: Epilogue | None, *tensors: torch.Tensor) -> None:
     """An epilogue has no gradients: better no result than one that silently lacks them."""
-    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if epilogue is not None and wanted:
+    if epilogue is None or not torch.is_grad_enabled():
+        return
+    everything = (*tensors, epilogue.bias, epilogue.residual)
+    if any(tensor is not None and tensor.requires_grad for tensor in everything):
         raise SasError("A folded network is for inference; gradients need the unfolded one.")
 
 
@@ -108,12 +110,12 @@ def has_onednn(dtype: torch.dtype) -> bool:
     """Whether PyTorch's operator on oneDNN (what its own compiler emits for linear layers) is here.
 
     On AMD processors with AVX-512 `torch.mm` in float32 runs MKL without these kernels: oneDNN is
-    2.3 times as fast there (`sas bench student` prints both floors). On one without AVX-512 MKL is
+    2.3 times as fast there (`sas bench student` prints both floors). On one with AVX2 only MKL is
     the faster one. Others were not tried.
     """
     if not torch.backends.mkldnn.is_available():
         return False
-    if dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() == "AVX2":
         return False
     rows, weight = torch.arange(6.0).view(2, 3).to(dtype), torch.arange(12.0).view(3, 4).to(dtype)
     try:
@@ -149,9 +151,12 @@ def _forward(
     if kernel.shape[1] > _FEW_CHANNELS:
         if kernel_map.backwards:
             kernel = kernel.flip(0)
+        if not (kernel.is_contiguous() or kernel.transpose(1, 2).is_contiguous()):
+            kernel = kernel.contiguous()
         _spread(features.device, _chunks(kernel_map, features), run)
     else:
         by_channels = _ByChannels(features, kernel, epilogue.bias)
+        kernel_map.prepare()
         _spread(features.device, range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
     return output
 
@@ -188,7 +193,7 @@ def _by_pairs(features: torch.Tensor, kernel: torch.Tensor, chunk: Chunk) -> tor
 def _multiply_groups(rows: torch.Tensor, kernel: torch.Tensor, chunk: Chunk) -> torch.Tensor:
     """(R, out): the gathered rows (R, in) of each offset times its weights (in, out)."""
     groups = zip(rows.split(chunk.sizes), kernel.unbind(0), strict=True)
-    if _by_onednn(rows, kernel):
+    if _by_onednn(rows, kernel) and len(rows):
         return torch.cat([multiply(group, weight) for group, weight in groups if len(group)])
     if _has_groups(rows, kernel.shape):
         return torch.nn.functional.grouped_mm(rows, kernel, offs=chunk.ends)

@@ -53,7 +53,7 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
     No gradients are recorded.
     """
     alone = _here.within_item or (not _here.team and torch.get_num_threads() < 2)
-    if alone or len(items) < 2:
+    if alone or not items or (_here.team and len(items) < 2):
         for item in items:
             work(item)
         return

@@ -36,9 +36,11 @@ def compared(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on: processor, threads, versions."""
+    """What was measured on: processor, the widest instructions that PyTorch uses on it (AVX512,
+    AVX2, DEFAULT, …: processors of one name differ by a factor of two there), threads, versions."""
     return {
         "processor": processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -53,7 +53,7 @@ class Control:
         name: of its row.
         of: row of the ablation whose recipe it has.
         told: `truth`, `spread` or `noise`.
-        longer: times as many epochs.
+        longer: times as many epochs, before and in stage 2.
     """
 
     name: str
@@ -65,18 +65,28 @@ class Control:
         """Of a repetition; `base` is the experiment's."""
         own = recipe_of(self.of, base, seed)
         schedule = replace(own.schedule, epochs=self.longer * own.schedule.epochs)
-        return replace(own, description=self.name, schedule=schedule)
+        stage = own.self_distillation
+        if stage.used:
+            stage = replace(
+                stage,
+                history_epoch=self.longer * stage.history_epoch,
+                start_epoch=self.longer * stage.start_epoch,
+            )
+        return replace(own, description=self.name, schedule=schedule, self_distillation=stage)
 
 
 CONTROLS = (
-    Control("3d/noise-self-distillation", "3d/self-distillation", "noise", longer=5),
     Control("3d/noise", "3d/superpoint", "noise", longer=5),
     Control("3d/truth-longer", "3d/superpoint", "truth", longer=5),
+    Control("3d/noise-self-distillation", "3d/self-distillation", "noise", longer=5),
     Control("3d/truth", "3d/superpoint", "truth"),
     Control("3d/truth-cosine", COSINE, "truth"),
     Control("3d/spread-cosine", COSINE, "spread"),
 )
 """The longest come first, so that the end finds no process alone with one."""
+
+SAME_AT_FIRST = ("3d/noise", "3d/noise-self-distillation")
+"""Controls that do the same until the second of them prepares its stage 2."""
 
 ABLATION_ROWS = ("2d/capability", "3d/superpoint", COSINE, "3d/self-distillation")
 """Rows of the ablation that the result repeats where they are all there."""
@@ -179,6 +189,12 @@ def stages_of(files: ControlFiles) -> list[Stage]:
         folder = files.told(control.told, seed)
         return tuple(features_path(folder, index) for index in rooms)
 
+    def before(control: Control, seed: int) -> tuple[Path, ...]:
+        """What a training reads: the features, and perhaps the checkpoint of another one."""
+        first = tuple(one for one in CONTROLS if one.name == SAME_AT_FIRST[0])
+        others = first if control.name == SAME_AT_FIRST[1] else ()
+        return *features(control, seed), *(files.student(one, seed) for one in others)
+
     def heard(told: str, index: int) -> tuple[Path, ...]:
         return files.words(told), superpoints_path(own.clouds("students"), index)
 
@@ -206,7 +222,7 @@ def stages_of(files: ControlFiles) -> list[Stage]:
         Stage(
             "students of controls",
             [
-                Job(files.student(*one), distil_control, (files, *one), features(*one))
+                Job(files.student(*one), distil_control, (files, *one), before(*one))
                 for one in every
             ],
         ),
@@ -275,16 +291,25 @@ def with_noise(
 
 
 def distil_control(files: ControlFiles, control: Control, seed: int) -> None:
-    """The student of a control; a training that was stopped goes on."""
+    """The student of a control; a training that was stopped goes on, and one that was the same
+    until then with a checkpoint of the other, where it is there."""
+    from sas_training.distill.distiller import shared_epochs
+
     clouds, target = files.ablation.clouds("students"), files.student(control, seed)
+    by_name, base = {one.name: one for one in CONTROLS}, files.ablation.settings.student
+    first, second = (by_name[name] for name in SAME_AT_FIRST)
+    copy = files.student(first, seed).with_suffix("") / "shared.pt"
+    epochs = shared_epochs(second.recipe(base, seed))
     distil(
         clouds / "clouds",
         files.told(control.told, seed),
         clouds / "superpoints",
-        control.recipe(files.ablation.settings.student, seed),
+        control.recipe(base, seed),
         Words.load(files.words(control.told)),
         target.with_suffix(""),
         target,
+        keep=(epochs, copy) if control == first and epochs else None,
+        begin=copy if control == second else None,
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from sas_ros.errors import SasError
 from sas_ros.sparse import CoordinateManager, SparseTensor, native
 from sas_ros.sparse.epilogue import Epilogue
-from sas_ros.sparse.kernel_map import KernelMap, standard_rows
+from sas_ros.sparse.kernel_map import KernelMap, kernel_offsets, standard_rows
 from sas_ros.sparse.native import convolve, multiply, pointwise
 from sas_ros.sparse.parallel import for_each
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig, minkunet18a
@@ -30,18 +31,20 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["one call", "single calls", "oneDNN"])
-def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["one call", "single calls", "oneDNN", "oneDNN, but narrow"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every way in which a processor or an older PyTorch may make the matrix products."""
-    if request.param == "single calls":
+    way = str(request.param)
+    if way == "single calls":
         monkeypatch.delattr(torch.nn.functional, "grouped_mm", raising=False)
-    elif request.param == "one call" and not hasattr(torch.nn.functional, "grouped_mm"):
+    elif way == "one call" and not hasattr(torch.nn.functional, "grouped_mm"):
         pytest.skip("this PyTorch has no grouped_mm")
-    onednn = request.param == "oneDNN"
+    onednn = way.startswith("oneDNN")
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(native, "has_onednn", lambda dtype: onednn and dtype == torch.float32)
-    monkeypatch.setattr(native, "_NARROW", 0)
+    monkeypatch.setattr(native, "_NARROW", 2**20 if way.endswith("narrow") else 0)
+    return way
 
 
 def surface(seed: int = 0, side: int = 30) -> torch.Tensor:
@@ -60,12 +63,14 @@ def by_definition(
 ) -> torch.Tensor:
     """`y[u] = sum_k x[table[u, k]] @ W[k]` in float64, as a loop over the table."""
     padded = torch.cat([features, torch.zeros_like(features[:1])]).double()
-    table = kernel_map.table.t().long()
+    table = kernel_map.prepare().rows(0, kernel_map.num_outputs).t().long()
     return sum(padded[table[:, k]] @ kernel[k].double() for k in range(len(kernel)))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-@pytest.mark.parametrize("channels", [(1, 6), (3, 16), (24, 8), (6, 24), (8, 30)])
+@pytest.mark.parametrize(
+    ("channels", "shuffled"),
+    [((1, 6), True), ((3, 16), False), ((24, 8), True), ((6, 24), False), ((8, 30), False)],
+)
 @pytest.mark.parametrize(("strides", "size"), [((1, 1), 3), ((1, 1), 5), ((1, 2), 2), ((2, 1), 2)])
 def test_many_small_chunks_on_two_threads(
     shuffled: bool,
@@ -73,7 +78,7 @@ def test_many_small_chunks_on_two_threads(
     strides: tuple[int, int],
     size: int,
     monkeypatch: pytest.MonkeyPatch,
-    products: None,
+    products: str,
     two_threads: None,
 ) -> None:
     monkeypatch.setattr(native, "_CHUNK_ROWS", 200)
@@ -102,14 +107,18 @@ def test_many_small_chunks_on_two_threads(
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("side", [10, 30])
+@pytest.mark.parametrize("channels", [(6, 24), (24, 8)])
 def test_the_number_of_threads_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, products: None
+    side: int, channels: tuple[int, int], monkeypatch: pytest.MonkeyPatch, products: str
 ) -> None:
-    monkeypatch.setattr(native, "_CHUNK_ROWS", 100)
-    coordinates = surface()
-    features = torch.randn(len(coordinates), 24, requires_grad=True)
-    kernel = torch.randn(27, 24, 8, requires_grad=True)
-    weight = torch.randn(len(coordinates), 8)
+    monkeypatch.setattr(native, "_CHUNK_ROWS", 400)
+    coordinates = surface(side=side)
+    chunks = CoordinateManager(coordinates).kernel_map(1, 1, 3).chunks(100)
+    assert len(chunks) > native._LANES if side == 30 else len(coordinates) < 400
+    features = torch.randn(len(coordinates), channels[0], requires_grad=True)
+    kernel = torch.randn(27, *channels, requires_grad=True)
+    weight = torch.randn(len(coordinates), channels[1])
     before = torch.get_num_threads()
     results = []
     try:
@@ -121,25 +130,73 @@ def test_the_number_of_threads_changes_nothing(
             results.append([output.detach(), *gradients])
     finally:
         torch.set_num_threads(before)
-    assert len(CoordinateManager(coordinates).kernel_map(1, 1, 3).chunks(100)) > native._LANES
     for others in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
 
 
-def test_products_in_one_call_have_the_bits_of_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not hasattr(torch.nn.functional, "grouped_mm"):
+@pytest.mark.parametrize(("channels", "together"), [((24, 8), True), ((6, 24), False)])
+def test_products_in_one_call_have_the_bits_of_single_ones(
+    channels: tuple[int, int], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped_mm: Any = getattr(torch.nn.functional, "grouped_mm", None)
+    if grouped_mm is None:
         pytest.skip("this PyTorch has no grouped_mm")
+    calls: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        product: torch.Tensor = grouped_mm(*arguments, **options)
+        return product
+
     monkeypatch.setattr(native, "has_onednn", lambda dtype: False)
+    monkeypatch.setattr(torch.nn.functional, "grouped_mm", counted)
     coordinates = surface()
-    features, kernel = torch.randn(len(coordinates), 24), torch.randn(27, 24, 8)
+    features = torch.randn(len(coordinates), channels[0], requires_grad=True)
+    kernel = torch.randn(27, *channels, requires_grad=True)
 
-    def result() -> torch.Tensor:
-        with torch.no_grad():
-            return convolve(features, kernel, CoordinateManager(coordinates).kernel_map(1, 1, 3))
+    def results() -> list[torch.Tensor]:
+        kernel_map = CoordinateManager(coordinates).kernel_map(1, 1, 3)
+        output = convolve(features, kernel, kernel_map)
+        return [output, *torch.autograd.grad(output.square().sum(), [features, kernel])]
 
-    together = result()
+    first = results()
+    assert bool(calls) == together
     monkeypatch.delattr(torch.nn.functional, "grouped_mm")
-    assert torch.equal(together, result())
+    output, features_gradient, kernel_gradient = results()
+    assert torch.equal(output, first[0]) and torch.equal(features_gradient, first[1])
+    # Sums of chunks are added up, or chunks to the sum.
+    torch.testing.assert_close(kernel_gradient, first[2], rtol=1e-4, atol=1e-2)
+
+
+def test_a_kernel_may_lie_in_memory_as_it_likes(products: str) -> None:
+    coordinates = surface(side=12)
+    kernel_map = CoordinateManager(coordinates).kernel_map(1, 1, 3)
+    features = torch.randn(len(coordinates), 8)
+    for kernel in (
+        torch.randn(27, 8, 9)[:, :, :8],
+        torch.randn(8, 8, 27).permute(2, 0, 1),
+        torch.randn(27, 4, 8).transpose(1, 2),
+    ):
+        output = convolve(features, kernel, kernel_map)
+        torch.testing.assert_close(
+            output.double(), by_definition(features, kernel, kernel_map), rtol=1e-5, atol=1e-4
+        )
+
+
+def test_outputs_without_any_neighbour_are_zero(products: str) -> None:
+    """Kernel 1 at stride 2 reads even coordinates alone, and here there are none."""
+    cells = torch.arange(1, 4000, 2)[:, None].expand(-1, 4).clone()
+    cells[:, 0] = 0
+    manager = CoordinateManager(cells)
+    manager.downsample(1, 2)
+    kernel_map = manager.kernel_map(1, 2, 1)
+    assert kernel_map.count == 0
+    features = torch.randn(len(cells), 8, requires_grad=True)
+    kernel = torch.randn(1, 8, 16, requires_grad=True)
+    output = convolve(features, kernel, kernel_map)
+    assert output.shape == (kernel_map.num_outputs, 16) and not output.any()
+    gradients = torch.autograd.grad((output * torch.randn(output.shape)).sum(), [features, kernel])
+    assert not any(gradient.any() for gradient in gradients)
 
 
 @given(st.integers(1, 400), st.integers(1, 9), st.floats(0.0, 1.0), st.booleans(), st.integers(0))
@@ -150,7 +207,7 @@ def test_a_chunk_lists_every_pair_of_its_table_once(
     generator = torch.Generator().manual_seed(seed % 2**32)
     there = torch.rand((volume, rows), generator=generator) < share
     table = torch.where(there, torch.randint(0, 50, there.shape, generator=generator), 50).int()
-    kernel_map = KernelMap(50, rows, volume, lambda start, stop, count: table[:count, start:stop])
+    kernel_map = KernelMap(50, rows, volume, lambda start, stop: table[:, start:stop])
     wanted = {(k, int(table[k, u]), u) for k, u in there.nonzero().tolist()}
     found: list[tuple[int, int, int]] = []
     for chunk in kernel_map.chunks(128, padded=padded):
@@ -366,14 +423,29 @@ def test_second_derivatives_are_refused_and_folded_gradients_too() -> None:
         gradient.square().sum().backward()
     with pytest.raises(SasError, match="inference"):
         convolve(features, kernel, kernel_map, Epilogue(activate=True))
+    bias = torch.zeros(4, requires_grad=True)
+    with pytest.raises(SasError, match="inference"):
+        pointwise(features.detach(), kernel[0].detach(), Epilogue(bias))
 
 
 def test_scattered_voxels_take_no_dense_volume() -> None:
     generator = torch.Generator().manual_seed(0)
     cells = torch.unique(torch.randint(0, 500, (20_000, 3), generator=generator), dim=0)
     manager = CoordinateManager(torch.nn.functional.pad(cells, (1, 0)))
-    manager.kernel_map(1, 1, 3).table  # noqa: B018 - made when it is asked for
+    kernel_map = manager.kernel_map(1, 1, 3)
     (index,) = manager._indices.values()
     assert index._dense is None and index._sorted is not None
     manager.kernel_map(1, 1, 5)
     assert len(manager._indices) == 1, "maps of one stride share their index"
+    features, kernel = torch.randn(len(cells), 4), torch.randn(27, 4, 8)
+    # Every voxel by its neighbours' coordinates, as a dictionary has them.
+    row = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
+    expected = torch.zeros(len(cells), 8)
+    for number, cell in enumerate(cells.tolist()):
+        for k, offset in enumerate(kernel_offsets(3).tolist()):
+            there = row.get(tuple(a + b for a, b in zip(cell, offset, strict=True)))
+            if there is not None:
+                expected[number] += features[there] @ kernel[k]
+    torch.testing.assert_close(
+        convolve(features, kernel, kernel_map), expected, rtol=1e-5, atol=1e-4
+    )

@@ -131,14 +131,15 @@ def test_coarse_coordinates_floor_towards_minus_infinity() -> None:
 
 def test_sorted_index_gives_the_same_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     coordinates = random_coordinates(5)
-    dense = CoordinateManager(coordinates).kernel_map(1, 1, 3).table
+    rows = len(coordinates)
+    dense = CoordinateManager(coordinates).kernel_map(1, 1, 3).rows(0, rows)
     monkeypatch.setattr(coordinates_module, "_MAX_DENSE_CELLS", 0)
-    assert torch.equal(CoordinateManager(coordinates).kernel_map(1, 1, 3).table, dense)
+    assert torch.equal(CoordinateManager(coordinates).kernel_map(1, 1, 3).rows(0, rows), dense)
 
 
 def test_far_apart_voxels_do_not_need_a_dense_volume() -> None:
     far = torch.tensor([[0, 0, 0, 0], [0, 900_000, -900_000, 900_000], [0, 1, 0, 0]])
-    table = CoordinateManager(far).kernel_map(1, 1, 3).table
+    table = CoordinateManager(far).kernel_map(1, 1, 3).rows(0, 3)
     assert table[14, 0] == 2  # x + 1
     assert table[:, 1].tolist().count(3) == 26
 
