@@ -8,13 +8,12 @@ how to add up the products (output after output).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from sas_ros.sparse.parallel import for_each
+from sas_ros.sparse.parallel import spread
 
 
 def kernel_offsets(kernel_size: int) -> torch.Tensor:
@@ -107,10 +106,6 @@ class KernelMap:
         neighbour. Those of all outputs at once may be larger than all features."""
         return self._find_rows(start, min(stop, self.num_outputs))
 
-    def prepare(self) -> KernelMap:
-        """Make it ready for `rows`, before several threads ask for them; returns itself."""
-        return self
-
     def transposed(self) -> KernelMap:
         """Inputs and outputs exchanged, offset by offset: the map of the input's gradient and of
         the transposed convolution."""
@@ -132,12 +127,7 @@ class KernelMap:
         def make(start: int) -> None:
             chunks[start] = _chunk(self.rows(start, start + rows), start, self.num_inputs, padded)
 
-        self.prepare()
-        if self.rows(0, 1).device.type == "cpu":
-            for_each(starts, make)
-        else:
-            for start in starts:
-                make(start)
+        spread(self.rows(0, 1).device, starts, make)
         return [chunks[start] for start in starts]
 
 
@@ -145,28 +135,21 @@ class _Transposed(KernelMap):
     """A map with inputs and outputs exchanged, made of the other one."""
 
     def __init__(self, other: KernelMap) -> None:
+        if other.symmetric:
+
+            def find_rows(start: int, stop: int) -> torch.Tensor:
+                return other.rows(start, stop).flip(0)
+        else:
+            table = _exchanged(other.rows(0, other.num_outputs), other.num_inputs)
+
+            def find_rows(start: int, stop: int) -> torch.Tensor:
+                return table[:, start:stop]
+
         super().__init__(
-            other.num_outputs, other.num_inputs, other.volume, self._find, symmetric=other.symmetric
+            other.num_outputs, other.num_inputs, other.volume, find_rows, symmetric=other.symmetric
         )
         self._transposed = self._other = other
         self.backwards = other.symmetric and not other.backwards
-
-    def prepare(self) -> KernelMap:
-        if self.symmetric:
-            self._other.prepare()
-        else:
-            self._table  # noqa: B018 - made when it is asked for
-        return self
-
-    @cached_property
-    def _table(self) -> torch.Tensor:
-        """(volume, num_outputs) int32: `rows` of all outputs."""
-        return _exchanged(self._other.rows(0, self._other.num_outputs), self._other.num_inputs)
-
-    def _find(self, start: int, stop: int) -> torch.Tensor:
-        if self.symmetric:
-            return self._other.rows(start, stop).flip(0)
-        return self._table[:, start:stop]
 
     def _split(self, rows: int, padded: bool) -> list[Chunk]:
         if self.symmetric:
@@ -201,8 +184,9 @@ def _chunk(table: torch.Tensor, start: int, empty: int, padded: bool) -> Chunk:
     sizes = counts
     if padded:
         sizes = [standard_rows(count) for count in counts]
-        missing = torch.tensor(sizes) - torch.tensor(counts)
-        shifts = torch.repeat_interleave(missing.cumsum(0) - missing, torch.tensor(counts))
+        found = torch.tensor(counts)
+        missing = torch.tensor(sizes) - found
+        shifts = torch.repeat_interleave(missing.cumsum(0) - missing, found)
         places = torch.arange(len(pairs)) + shifts
         inputs = table.new_zeros(sum(sizes)).index_copy_(0, places, inputs)
         outputs = table.new_zeros(sum(sizes)).index_copy_(0, places, outputs)

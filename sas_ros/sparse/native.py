@@ -11,7 +11,6 @@ of its own: per channel, the neighbourhoods become one wide matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -22,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from sas_ros.errors import SasError
 from sas_ros.sparse.epilogue import Epilogue
 from sas_ros.sparse.kernel_map import Chunk, KernelMap, standard_rows
-from sas_ros.sparse.parallel import Item, for_each
+from sas_ros.sparse.parallel import for_each, spread
 
 # Output rows per chunk: of 1k to 8k, the fastest for 4k to 48k voxels of 24 to 96 channels. What
 # more of them gather leaves the cache, fewer need more calls.
@@ -153,21 +152,11 @@ def _forward(
             kernel = kernel.flip(0)
         if not (kernel.is_contiguous() or kernel.transpose(1, 2).is_contiguous()):
             kernel = kernel.contiguous()
-        _spread(features.device, _chunks(kernel_map, features), run)
+        spread(features.device, _chunks(kernel_map, features), run)
     else:
         by_channels = _ByChannels(features, kernel, epilogue.bias)
-        kernel_map.prepare()
-        _spread(features.device, range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
+        spread(features.device, range(0, kernel_map.num_outputs, _FEW_ROWS), run_few)
     return output
-
-
-def _spread(device: torch.device, items: Sequence[Item], work: Callable[[Item], None]) -> None:
-    """`for_each` on a CPU. A GPU has its own parallelism, and its streams belong to threads."""
-    if device.type == "cpu":
-        for_each(items, work)
-    else:
-        for item in items:
-            work(item)
 
 
 def _chunks(kernel_map: KernelMap, features: torch.Tensor) -> list[Chunk]:
@@ -327,7 +316,7 @@ def _kernel_gradient(
                 if count:
                     total.addmm_(a[:count].t(), b[:count])
 
-    _spread(features.device, range(lanes), run)
+    spread(features.device, range(lanes), run)
     total = sums.sum(0).to(gradient.dtype)
     return total.flip(0) if kernel_map.backwards else total
 

@@ -86,6 +86,15 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
         future.result()
 
 
+def spread(device: torch.device, items: Sequence[Item], work: Callable[[Item], None]) -> None:
+    """`for_each` on a CPU. A GPU has its own parallelism, and its streams belong to threads."""
+    if device.type == "cpu":
+        for_each(items, work)
+    else:
+        for item in items:
+            work(item)
+
+
 def _quietly(work: Callable[[], Result], inference: bool) -> Result:
     """Gradients are a matter of each thread, so a new one must be told as well."""
     with torch.inference_mode(inference), torch.no_grad():
