@@ -199,6 +199,8 @@ class Distiller:
         while self.step < self.total:
             if self.step == self._stages.stage_two_from:
                 self._begin_stage_two()
+            if self._stages.passes_over_scenes(self.step):
+                self._renew_history()
             done = self._train_step(next(batches))
             if self.step % every == 0 or self.step == self.total:
                 self._save()
@@ -286,6 +288,14 @@ class Distiller:
             self.network.eval()
             self._stages.fill_history(self._scenes, own, self.batch_settings, self.step)
             self._processes.wait()
+
+    def _renew_history(self) -> None:
+        """What the student that would be exported says about this process's share of the scenes."""
+        own = range(self._processes.rank, len(self._scenes), self._processes.world)
+        student = self.student.eval()
+        trunk = Trunk(student, _DTYPES[self._recipe.schedule.precision])
+        self._stages.renew_history(self._scenes, own, self.batch_settings, self.step, trunk)
+        self._processes.wait()
 
     def _save(self) -> None:
         if self._processes.first:

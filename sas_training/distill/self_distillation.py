@@ -11,8 +11,7 @@ Equation 11 of the paper averages features as the student puts them out:
     H_i <- a H_i + (1 - a) f_i,    cls(H_i) = argmax over the words of H_i . text.
 
 Variant `literal` does just that, from H = 0 on, and its logits are the plain products f . text.
-Variant `paper`, the default and what our figures are of, departs from it in two things beside the
-logits (below):
+Variant `paper`, the default, departs from it in two things beside the logits (below):
 
 - `normalise`: the history averages cosines, that is features of length one, since the cosine losses
   of stage 1 leave the length free: it may differ between epochs and points. In the paper a long
@@ -28,6 +27,11 @@ Where paper and released code differ, variant `paper` is the paper and `released
 - start of the history: not mentioned, here `history_epoch`, ten epochs before its first use - one
   pass over all whole scenes, turned and scaled but neither bent nor mirrored (other styles of
   augmentation than `reference` leave them as they are), averaged over superpoints;
+- what is averaged: the paper does not say in what view of a scene f is; here (`views`) what the
+  student says about whole scenes as they lie in the file, with averaged weights where it has any,
+  in a pass over all of them every `history_every` epochs - what it says in training, of distorted
+  scenes with the weights of every step, as in variant `literal`. Crops that are thinned out make
+  poor labels, and a student that learns these makes poorer ones (docs/experiment.md, Controls);
 - alpha: no value, 0.9 here - 0.9999, so that the history hardly moves;
 - label of a point: cls(H_i) - that of its superpoint;
 - logits: products in the equations, here cosines / 0.04, since stage 1 leaves the length of
@@ -54,6 +58,7 @@ from sas_training.distill.history import PRECISIONS, History, SceneHistory
 from sas_training.distill.objectives import StudentFeatures, cross_entropy
 
 VARIANTS = ("paper", "released", "literal", "none")
+VIEWS = ("whole", "training")
 POINT_LABELS = ("own", "superpoint")
 
 
@@ -65,6 +70,9 @@ class SelfDistillation:
         variant: name of the preset that the other values began as; "none" leaves stage 2 out.
         start_epoch: epochs of stage 1 before the new losses begin.
         history_epoch: epochs before the history begins.
+        views: what the history averages: "whole", what the student that would be exported says
+            about whole scenes, or "training", what the trained one says about its samples.
+        history_every: epochs from one pass over whole scenes to the next; for "whole" alone.
         alpha: weight of the past in the history.
         bias_correction: divide by 1 - alpha^n, so that the first update counts in full, and points
             of few updates as much as others in the mean of their superpoint.
@@ -82,6 +90,8 @@ class SelfDistillation:
     variant: str = "paper"
     start_epoch: int = 70
     history_epoch: int = 60
+    views: str = "whole"
+    history_every: int = 1
     alpha: float = 0.9
     bias_correction: bool = True
     temperature: float = 0.04
@@ -97,6 +107,7 @@ class SelfDistillation:
     def __post_init__(self) -> None:
         known = {
             "variant": VARIANTS,
+            "views": VIEWS,
             "point_labels": POINT_LABELS,
             "precision": tuple(PRECISIONS),
         }
@@ -110,6 +121,8 @@ class SelfDistillation:
                 f"The history must begin in epoch 0 to {self.start_epoch}, where its labels are "
                 f"first used, not in {self.history_epoch}."
             )
+        if not 1 <= self.history_every <= 1_000_000:
+            raise SasError(f"history_every must be 1 epoch or more, not {self.history_every}.")
         if not 0 <= self.alpha < 1:
             raise SasError(f"alpha must lie in 0 to below 1, not {self.alpha:g}.")
         if not 1e-3 <= self.temperature <= 1000:
@@ -126,7 +139,11 @@ def variant(name: str) -> SelfDistillation:
     """The preset of a name in `VARIANTS`."""
     if name == "literal":
         return SelfDistillation(
-            variant=name, bias_correction=False, temperature=1.0, normalise=False
+            variant=name,
+            views="training",
+            bias_correction=False,
+            temperature=1.0,
+            normalise=False,
         )
     if name != "released":
         return SelfDistillation(variant=name)
@@ -134,6 +151,7 @@ def variant(name: str) -> SelfDistillation:
         variant=name,
         start_epoch=100,
         history_epoch=100,
+        views="training",
         alpha=0.9999,
         bias_correction=False,
         temperature=1.0,
@@ -189,6 +207,11 @@ def remember(
         history.write(part.scene, step, new)
         states.append(new)
     return states
+
+
+def recall(history: History, batch: FeatureBatch) -> list[SceneHistory]:
+    """The histories of a batch's scenes as they are."""
+    return [history.read(part.scene, part.scene_points) for part in batch.parts]
 
 
 def initial_state(
@@ -255,8 +278,8 @@ def stage_two(
 
 
 def stage_two_terms(batch: FeatureBatch) -> dict[str, int]:
-    """How many terms each sum of `stage_two` has: every voxel has just been remembered, so that
-    its point and its superpoint have a label."""
+    """How many terms each sum of `stage_two` has: every point in the batch has a history by then,
+    so that each voxel and its superpoint have a label."""
     if batch.drawn is None:
         return {"self_points": len(batch.coordinates), "self_superpoints": batch.superpoints}
     superpoints = len(_distinct(batch.superpoint[batch.drawn]))

@@ -21,6 +21,7 @@ from sas_training.distill.self_distillation import (
     class_scores,
     initial_state,
     pseudo_labels,
+    recall,
     remember,
     stage_two,
     stage_two_terms,
@@ -57,8 +58,8 @@ class Stages:
 
     Attributes:
         total: steps of the run.
-        history_from, stage_two_from: the first step that writes histories, and the first that
-            learns from them; `total` where there is no stage 2.
+        history_from, stage_two_from: the first step with histories, and the first that learns from
+            them; `total` where there is no stage 2.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Stages:
         self._texts = torch.from_numpy(texts.vocabulary).to(device)
         self._classes = torch.from_numpy(texts.classes).to(device)
         stage = recipe.self_distillation
+        self._between_passes = stage.history_every * steps
         self.total = recipe.schedule.epochs * steps
         self.history_from = stage.history_epoch * steps if stage.used else self.total
         self.stage_two_from = stage.start_epoch * steps if stage.used else self.total
@@ -112,19 +114,23 @@ class Stages:
             )
             rows = student.rows(batch.target_rows.to(device))
             terms.update(stage_one(rows, targets, self._texts, recipe.objective))
-        if step >= self.history_from:
-            stage = recipe.self_distillation
+        stage = recipe.self_distillation
+        states = None
+        if step >= self.history_from and stage.views == "training":
             scores = class_scores(student, self._classes, stage)
             states = remember(self._history, batch, scores, step + 1, stage)
-            if step >= self.stage_two_from:
-                labels = pseudo_labels(batch, states, stage)
-                terms.update(stage_two(student, batch, labels, self._classes, stage))
+        if step >= self.stage_two_from:
+            if states is None:
+                states = recall(self._history, batch)
+            labels = pseudo_labels(batch, states, stage)
+            terms.update(stage_two(student, batch, labels, self._classes, stage))
         return terms
 
-    def features(self, batch: FeatureBatch) -> StudentFeatures:
-        """The student's features on the voxels of a batch."""
+    def features(self, batch: FeatureBatch, trunk: Trunk | None = None) -> StudentFeatures:
+        """The features on the voxels of a batch, of the student or of another network."""
         manager = CoordinateManager(batch.coordinates.to(self._device))
-        return self._trunk.features(SparseTensor(batch.inputs.to(self._device), manager))
+        network = self._trunk if trunk is None else trunk
+        return network.features(SparseTensor(batch.inputs.to(self._device), manager))
 
     def fill_history(
         self, scenes: FeatureScenes, numbers: Iterable[int], settings: BatchSettings, step: int
@@ -141,6 +147,32 @@ class Stages:
                 scores = class_scores(self.features(batch), self._classes, stage)
             state = initial_state(batch.parts[0], scores, stage)
             self._history.write(scenes.names[number], step, state)
+
+    def passes_over_scenes(self, step: int) -> bool:
+        """Whether `renew_history` is due before a step."""
+        since = step - self.history_from
+        whole = self._recipe.self_distillation.views == "whole"
+        return whole and since >= 0 and since % self._between_passes == 0
+
+    def renew_history(
+        self,
+        scenes: FeatureScenes,
+        numbers: Iterable[int],
+        settings: BatchSettings,
+        step: int,
+        trunk: Trunk,
+    ) -> None:
+        """Add what a network, in evaluation, says about some whole scenes to their histories, as
+        the state after `step` steps; histories that are of that step already stay."""
+        stage = self._recipe.self_distillation
+        for number in numbers:
+            name = scenes.names[number]
+            if self._history.step_of(name) == step:
+                continue
+            batch = whole_scene(scenes.load(number), settings)
+            with torch.no_grad():
+                scores = class_scores(self.features(batch, trunk), self._classes, stage)
+            remember(self._history, batch, scores, step, stage)
 
     def _uses_stage_one(self, step: int) -> bool:
         return step < self.stage_two_from or self._recipe.self_distillation.keep_stage_one

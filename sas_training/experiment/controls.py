@@ -11,6 +11,13 @@ at every point that has one:
   chance: wrong, but not alike from one room to the next, so that a student can do better than it
   was told.
 
+Self-distillation of students told `noise` has a history of one of `HISTORIES`:
+
+- `training`: of what the student says in training;
+- `whole`: of what it says about whole rooms, with averaged weights;
+- `fixed`: one pass over whole rooms when stage 2 begins, averaged over superpoints, that then
+  hardly moves, as in the released code.
+
 Labels are read here, so that none of these students is a result of the method.
 """
 
@@ -25,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_training.distill.recipes import Recipe
+from sas_training.distill.self_distillation import SelfDistillation
 from sas_training.experiment.checks import LEARNED_VERSION, checked_rooms
 from sas_training.experiment.files import Files
 from sas_training.experiment.making import compared, features_path, predict_rooms
@@ -42,6 +50,11 @@ VERSION = 1
 NOISE = 0.6
 """Share of the superpoints that are told the class of a point drawn by chance."""
 
+PASSES = 4
+"""Epochs from one pass over whole rooms to the next: an epoch is few steps here."""
+
+HISTORIES = ("training", "whole", "fixed")
+
 _IGNORED = 255
 
 
@@ -54,12 +67,14 @@ class Control:
         of: row of the ablation whose recipe it has.
         told: `truth`, `spread` or `noise`.
         longer: times as many epochs, before and in stage 2.
+        history: of `HISTORIES`, where it has a stage 2.
     """
 
     name: str
     of: str
     told: str
     longer: int = 1
+    history: str = "training"
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
         """Of a repetition; `base` is the experiment's."""
@@ -72,21 +87,55 @@ class Control:
                 history_epoch=self.longer * stage.history_epoch,
                 start_epoch=self.longer * stage.start_epoch,
             )
+            stage = with_history(stage, self.history)
         return replace(own, description=self.name, schedule=schedule, self_distillation=stage)
+
+
+def with_history(stage: SelfDistillation, history: str) -> SelfDistillation:
+    """A stage 2 with another of `HISTORIES`, that forgets as fast where it moves."""
+    if history == "training":
+        return replace(stage, views="training")
+    if history == "whole":
+        return replace(
+            stage, views="whole", history_every=PASSES, alpha=round(stage.alpha**PASSES, 4)
+        )
+    return replace(
+        stage,
+        views="training",
+        history_epoch=stage.start_epoch,
+        initialise=True,
+        alpha=0.9999,
+        bias_correction=False,
+        precision="float32",
+    )
 
 
 CONTROLS = (
     Control("3d/noise", "3d/superpoint", "noise", longer=5),
     Control("3d/truth-longer", "3d/superpoint", "truth", longer=5),
     Control("3d/noise-self-distillation", "3d/self-distillation", "noise", longer=5),
+    Control(
+        "3d/noise-self-distillation-whole",
+        "3d/self-distillation",
+        "noise",
+        longer=5,
+        history="whole",
+    ),
+    Control(
+        "3d/noise-self-distillation-fixed",
+        "3d/self-distillation",
+        "noise",
+        longer=5,
+        history="fixed",
+    ),
     Control("3d/truth", "3d/superpoint", "truth"),
     Control("3d/truth-cosine", COSINE, "truth"),
     Control("3d/spread-cosine", COSINE, "spread"),
 )
 """The longest come first, so that the end finds no process alone with one."""
 
-SAME_AT_FIRST = ("3d/noise", "3d/noise-self-distillation")
-"""Controls that do the same until the second of them prepares its stage 2."""
+SAME_AT_FIRST = tuple(one.name for one in CONTROLS if one.told == "noise")
+"""Controls that do the same until the second of them prepares its stage 2, or longer."""
 
 ABLATION_ROWS = ("2d/capability", "3d/superpoint", COSINE, "3d/self-distillation")
 """Rows of the ablation that the result repeats where they are all there."""
@@ -101,6 +150,9 @@ STEPS = (
     ("3d/truth-cosine", "3d/spread-cosine"),
     ("3d/spread-cosine", "3d/truth"),
     ("3d/noise", "3d/noise-self-distillation"),
+    ("3d/noise", "3d/noise-self-distillation-whole"),
+    ("3d/noise", "3d/noise-self-distillation-fixed"),
+    ("3d/noise-self-distillation", "3d/noise-self-distillation-whole"),
     ("3d/superpoint", "3d/self-distillation"),
 )
 """What the result compares."""
@@ -192,7 +244,7 @@ def stages_of(files: ControlFiles) -> list[Stage]:
     def before(control: Control, seed: int) -> tuple[Path, ...]:
         """What a training reads: the features, and perhaps the checkpoint of another one."""
         first = tuple(one for one in CONTROLS if one.name == SAME_AT_FIRST[0])
-        others = first if control.name == SAME_AT_FIRST[1] else ()
+        others = first if control.name in SAME_AT_FIRST[1:] else ()
         return *features(control, seed), *(files.student(one, seed) for one in others)
 
     def heard(told: str, index: int) -> tuple[Path, ...]:
@@ -297,7 +349,7 @@ def distil_control(files: ControlFiles, control: Control, seed: int) -> None:
 
     clouds, target = files.ablation.clouds("students"), files.student(control, seed)
     by_name, base = {one.name: one for one in CONTROLS}, files.ablation.settings.student
-    first, second = (by_name[name] for name in SAME_AT_FIRST)
+    first, second = (by_name[name] for name in SAME_AT_FIRST[:2])
     copy = files.student(first, seed).with_suffix("") / "shared.pt"
     epochs = shared_epochs(second.recipe(base, seed))
     distil(
@@ -309,7 +361,7 @@ def distil_control(files: ControlFiles, control: Control, seed: int) -> None:
         target.with_suffix(""),
         target,
         keep=(epochs, copy) if control == first and epochs else None,
-        begin=copy if control == second else None,
+        begin=copy if control.name in SAME_AT_FIRST[1:] else None,
     )
 
 

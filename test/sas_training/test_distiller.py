@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from distillation import (
@@ -24,6 +25,7 @@ from distillation import (
 from teachers import box_room, write_scenes
 
 from sas_ros.errors import SasError
+from sas_ros.student.inputs import FLOOR_PERCENTILE
 from sas_ros.student.minkunet import MinkUNet
 from sas_training.distill.distiller import Distiller
 from sas_training.distill.feature_scenes import FeatureScenes
@@ -33,7 +35,7 @@ from sas_training.distill.overfit import overfit
 from sas_training.distill.parallel import Processes
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.run_folder import CHECKPOINT, RunFolder
-from sas_training.distill.self_distillation import variant
+from sas_training.distill.self_distillation import VIEWS, variant
 from sas_training.distill.stages import Texts
 
 CPU = Processes(torch.device("cpu"))
@@ -62,7 +64,8 @@ def test_training_lowers_every_loss(scenes: Path, tmp_path: Path, distance: str)
     recipe = small_recipe(
         {"epochs": 10, "learning_rate": 1e-2},
         {"distance": distance, "temperature": 0.2, "teacher_temperature": 0.1},
-        stage_two(start_epoch=4, history_epoch=3),
+        # Statistics of norms, which an evaluation needs, take more steps than these to be right.
+        stage_two(start_epoch=4, history_epoch=3, views="training"),
         style="none",
     )
     with RunFolder(tmp_path) as run:
@@ -87,7 +90,7 @@ def test_pixel_targets_do_without_superpoints(scenes: Path, tmp_path: Path) -> N
     assert set(steps[0].losses) == {"points"}
 
 
-@pytest.mark.parametrize("kind", ["paper", "released"])
+@pytest.mark.parametrize("kind", ["whole", "training", "released"])
 def test_a_run_that_is_killed_anywhere_ends_with_the_same_bytes(
     scenes: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -95,7 +98,7 @@ def test_a_run_that_is_killed_anywhere_ends_with_the_same_bytes(
     if kind == "released":
         stage = replace(variant("released"), start_epoch=1, history_epoch=1)
     else:
-        stage = stage_two(start_epoch=1, history_epoch=0)
+        stage = stage_two(start_epoch=1, history_epoch=0, views=kind)
     recipe = small_recipe({"epochs": 3, "ema": 0.9}, stage=stage)
     assert killed(scenes, tmp_path / "whole", recipe, 0) == 0
     rng = np.random.default_rng(0)
@@ -228,13 +231,14 @@ def test_frozen_norms_keep_their_statistics(scenes: Path, tmp_path: Path) -> Non
 def test_history_is_of_points_whatever_the_grid(scenes: Path, tmp_path: Path) -> None:
     """Every point of every scene is remembered once a pass, and the released variant begins with
     the same scores on a superpoint."""
-    recipe = small_recipe(stage=stage_two())
-    with RunFolder(tmp_path / "a") as run:
-        list(make_distiller(scenes, run, recipe).steps())
-        store = History(run.history, TEXTS.classes_hash, 20)
-        for number in range(4):
-            state = store.read(f"room-{number}", POINTS)
-            assert (state.updates == 3).all() and (state.scores != 0).any(axis=1).all()
+    for views in VIEWS:
+        recipe = small_recipe(stage=stage_two(views=views))
+        with RunFolder(tmp_path / views) as run:
+            list(make_distiller(scenes, run, recipe).steps())
+            store = History(run.history, TEXTS.classes_hash, 20)
+            for number in range(4):
+                state = store.read(f"room-{number}", POINTS)
+                assert (state.updates == 3).all() and (state.scores != 0).any(axis=1).all()
     begun = released(alpha=0.0)
     with RunFolder(tmp_path / "b") as run:
         trainer = make_distiller(scenes, run, begun, checkpoint_every=50)
@@ -250,6 +254,53 @@ def test_history_is_of_points_whatever_the_grid(scenes: Path, tmp_path: Path) ->
         for group in range(3):
             assert len(np.unique(state.scores[groups == group], axis=0)) == 1
         assert len(np.unique(state.scores, axis=0)) == groups.max() + 1
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_history_is_what_the_exported_student_says_about_whole_scenes(
+    scenes: Path, tmp_path: Path, ema: float
+) -> None:
+    """Passes are before steps 2 and 6 (epochs 1 and 3 of two steps each); between them it stays."""
+    stage = stage_two(history_every=2, precision="float32")
+    recipe = small_recipe({"epochs": 4, "ema": ema}, stage=stage)
+    texts = torch.from_numpy(WORDS)
+    said, states = [], []
+    with RunFolder(tmp_path) as run:
+        trainer = make_distiller(scenes, run, recipe, checkpoint_every=50)
+        store = History(run.history, TEXTS.classes_hash, 20, "float32")
+        for step in trainer.steps():
+            if step.number in (2, 6):
+                said.append(_cosines(trainer.student, FeatureScenes(scenes).load(1).points, texts))
+            if step.number >= 3:
+                states.append(store.read("room-1", POINTS))
+    assert [int(state.updates[0]) for state in states] == [1, 1, 1, 1, 2, 2]
+    np.testing.assert_allclose(states[3].scores, said[0], atol=1e-5)
+    a = stage.alpha
+    both = (a * (1 - a) * said[0] + (1 - a) * said[1]) / (1 - a**2)
+    np.testing.assert_allclose(states[5].scores, both, atol=1e-5)
+    assert np.abs(said[1] - said[0]).max() > 1e-3
+
+
+def _cosines(
+    student: MinkUNet, points: npt.NDArray[np.float32], texts: torch.Tensor
+) -> npt.NDArray[np.float32]:
+    """(N, K) of points with words, each by its voxel of 25 cm, computed the long way."""
+    from sas_ros.sparse import CoordinateManager, SparseTensor
+
+    middle = points.mean(axis=0)
+    middle[2] = np.percentile(points[:, 2], FLOOR_PERCENTILE)
+    cells, voxel = np.unique(np.floor((points - middle) / 0.25), axis=0, return_inverse=True)
+    voxel = voxel.reshape(-1)
+    grid = torch.nn.functional.pad(torch.from_numpy(cells).int(), (1, 0))
+    heights = (cells[:, 2] + 0.5) * 0.25
+    inputs = np.stack([np.ones(len(cells)), heights], axis=1).astype(np.float32)
+    copy = MinkUNet(student.config)
+    copy.load_state_dict(student.state_dict())
+    copy.eval()
+    with torch.no_grad():
+        wide = copy(SparseTensor(torch.from_numpy(inputs), CoordinateManager(grid))).features
+    cosines = torch.nn.functional.normalize(wide, dim=1) @ texts.t()
+    return np.asarray(cosines.numpy()[voxel])
 
 
 def test_the_released_second_stage_has_its_own_losses_and_rate(

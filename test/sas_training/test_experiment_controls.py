@@ -19,6 +19,7 @@ from sas_training.experiment.controls import (
     ControlFiles,
     spread_words,
     stages_of,
+    with_history,
     with_noise,
 )
 from sas_training.experiment.controls_result import markdown
@@ -101,9 +102,15 @@ def test_each_control_changes_one_thing() -> None:
                 history_epoch=stage.history_epoch * longer,
                 start_epoch=stage.start_epoch * longer,
             )
+            stage = with_history(stage, control.history)
         changed = replace(own, schedule=schedule, self_distillation=stage)
         assert control.recipe(base, 5) == replace(changed, description=control.name)
     assert by_name["3d/noise"].told == by_name["3d/noise-self-distillation"].told
+    stages = [one.recipe(base, 5).self_distillation for one in CONTROLS if one.told == "noise"][1:]
+    assert [one.views for one in stages] == ["training", "whole", "training"]
+    # A moving history forgets as much in as many epochs, and a fixed one nothing.
+    assert stages[1].alpha ** (1 / stages[1].history_every) == pytest.approx(0.9, abs=1e-4)
+    assert stages[2].initialise and stages[2].alpha > 0.999
     names = {*by_name, *ABLATION_ROWS}
     assert {name for step in STEPS for name in step} <= names
 

@@ -37,7 +37,7 @@ family = "tiny"
 inputs = ["one", "height"]
 [vocabulary]
 text_encoder = "minilm-l6-v2"
-prompt = "{}"
+prompt = "{{}}"
 [samples]
 voxel_size = 0.5
 [schedule]
@@ -46,8 +46,10 @@ batch = 2
 [self_distillation]
 start_epoch = 2
 history_epoch = 1
+views = "{views}"
 """
-"""Two steps an epoch; the history begins at step 3 and is learned from since step 5."""
+"""Two steps an epoch; the history begins at step 3 and is learned from since step 5. In training it
+is written after steps 3 to 6; of whole scenes there are passes after steps 2 and 4."""
 
 SITE = """
 import os, signal
@@ -74,14 +76,14 @@ kills the launcher and the first process after the file that is named."""
 def place(tmp_path: Path) -> Path:
     write_scenes(tmp_path / "scenes", WORDS, points=60)
     np.savez(tmp_path / "words.npz", names=np.array(SCANNET20.names), embeddings=WORDS)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
     return tmp_path
 
 
-def torchrun(place: Path, name: str, death: str = "") -> tuple[int, str, str]:
-    """Distil as NAME with two processes; the launcher's exit status, and what all of them said.
+def torchrun(place: Path, name: str, every: int, death: str = "") -> tuple[int, str, str]:
+    """Distil as NAME with two processes and a checkpoint `every` so many steps; the launcher's exit
+    status, and what all of them said.
 
     Returns when nobody is left who could say anything.
     """
@@ -98,7 +100,16 @@ def torchrun(place: Path, name: str, death: str = "") -> tuple[int, str, str]:
     command += ["--nproc-per-node", "2", "-m", "sas_training.cli", "distill", "--device", "cpu"]
     command += ["--data", str(place / "scenes"), "--recipe", str(place / "recipe.toml")]
     command += ["--embeddings", str(place / "words.npz"), "--run-folder", str(own / "run")]
-    command += ["--checkpoint-every", "2", "--workers", "0", "--quiet", "--json", "--name", "s"]
+    command += [
+        "--checkpoint-every",
+        str(every),
+        "--workers",
+        "0",
+        "--quiet",
+        "--json",
+        "--name",
+        "s",
+    ]
     command += ["-o", str(own / "s.safetensors")]
     ended = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, cwd=place
@@ -111,8 +122,15 @@ def checkpoint(place: Path, name: str) -> dict[str, Any]:
     return state
 
 
-def test_two_processes_killed_between_checkpoints_go_on(place: Path) -> None:
-    code, out, said = torchrun(place, "whole")
+@pytest.mark.parametrize(
+    ("views", "every", "death", "after"), [("training", 2, 5, 4), ("whole", 3, 4, 3)]
+)
+def test_two_processes_killed_between_checkpoints_go_on(
+    place: Path, views: str, every: int, death: int, after: int
+) -> None:
+    """The first dies when it has written a history of step `death`, its checkpoint of `after`."""
+    (place / "recipe.toml").write_text(RECIPE.format(views=views))
+    code, out, said = torchrun(place, "whole", every)
     assert code == 0, said
     # The first process speaks and writes; of what others have seen they write the histories.
     report = json.loads(out)
@@ -127,13 +145,14 @@ def test_two_processes_killed_between_checkpoints_go_on(place: Path) -> None:
     assert not written["0"] & written["1"]
 
     # The histories are further than the checkpoint that a killed run goes on from.
-    code, out, said = torchrun(place, "cut", "history/*.000000005.safetensors")
+    last = f"*.{death:09d}.safetensors"
+    code, out, said = torchrun(place, "cut", every, f"history/{last}")
     assert (code, out) == (-signal.SIGKILL, ""), said
-    assert checkpoint(place, "cut")["step"] == 4
-    assert list((place / "cut" / "run" / "history").glob("*.000000005.safetensors"))
+    assert checkpoint(place, "cut")["step"] == after
+    assert list((place / "cut" / "run" / "history").glob(last))
     assert not (place / "cut" / "s.safetensors").exists()
-    code, out, said = torchrun(place, "cut")
-    assert code == 0 and said.count("going on from step 4 of 6") == 1, said
+    code, out, said = torchrun(place, "cut", every)
+    assert code == 0 and said.count(f"going on from step {after} of 6") == 1, said
     assert json.loads(out)["last_losses"] == report["last_losses"]
     # No update of a history is lost, none counts twice, and nothing half written is left.
     ends = [contents(place / name / "run", CHECKPOINT, "events.*") for name in ("cut", "whole")]
