@@ -139,6 +139,7 @@ class InputState:
         incompatible: how often a publisher offered an incompatible QoS.
         lost: messages the middleware reported lost.
         silent_for: seconds since the last cloud, or since activation; None while inactive.
+        second_tries: how often another subscription was tried, as nothing came from a publisher.
         lost_ports: shared memory of this process that others do not find any more.
     """
 
@@ -149,6 +150,7 @@ class InputState:
     incompatible: int = 0
     lost: int = 0
     silent_for: float | None = None
+    second_tries: int = 0
     lost_ports: tuple[str, ...] = ()
 
 
@@ -161,6 +163,7 @@ def input_status(state: InputState, counts: Mapping[str, int], timeout: float) -
         "publishers_best_effort": str(state.publishers.get("best_effort", 0)),
         "qos_incompatible": str(state.incompatible),
         "messages_lost": str(state.lost),
+        "second_tries": str(state.second_tries),
         **{key: str(value) for key, value in counts.items()},
     }
     if state.silent_for is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
+from itertools import count
 from typing import Any
 
 from rclpy.node import Node
@@ -17,12 +19,20 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sas_ros.nodes.diagnostics import InputState
+from sas_ros.nodes.middleware_watch import endless_waits
 from sas_ros.nodes.shared_memory import lost_ports
 
 POINTS = "points"
 RELIABLE, BEST_EFFORT = "reliable", "best_effort"
 LOOK_SECONDS = 2.0
 """Without a cloud, though somebody publishes: why is looked for from then on."""
+
+FIRST_PATIENCE = 30.0
+"""Seconds without a cloud, though somebody offers them, until a second subscription tries. A
+middleware that is locked up is noticed before (`middleware_watch`)."""
+
+LONGEST_PATIENCE = 300.0
+"""The patience doubles with every attempt that did not help, up to this."""
 
 _TYPE = "sensor_msgs/msg/PointCloud2"
 
@@ -44,7 +54,12 @@ def choose_reliability(preference: str, offered: Collection[str]) -> str:
 
 
 class PointsInput:
-    """Subscribes while active and creates the subscription anew when publishers change.
+    """Subscribes while active, anew when publishers change, and twice when they are not heard.
+
+    A publisher may not know of a subscription that was there before it, while one made later hears
+    it (seen with Fast DDS 3.2). From here that looks like a publisher that sends nothing. So the
+    old subscription stays beside the new one, and nothing is lost or comes twice: the one that a
+    cloud reaches first is kept.
 
     Args:
         node: owner of the subscription.
@@ -63,11 +78,16 @@ class PointsInput:
         self._node = node
         self._arrived = arrived
         self._preference = preference
-        self._subscription: Any = None
+        self._subscriptions: dict[int, Any] = {}  # by number, the older first; two on trial
+        self._outdone: dict[int, Any] = {}  # to be destroyed
+        self._numbers = count()
         self._reliability = RELIABLE
         self._incompatible = 0
         self._lost = 0
         self._last = 0.0
+        self._second_tries = 0
+        self._offered_since: float | None = None
+        self._patience = FIRST_PATIENCE
         self._lost_at_last_look: set[str] = set()
         # Subscriptions must not be replaced inside their own event callback.
         self._recheck = node.create_guard_condition(changed)
@@ -82,19 +102,22 @@ class PointsInput:
 
     def stop(self) -> None:
         """Unsubscribe."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        self._outdone |= self._subscriptions
+        self._subscriptions = {}
+        self._destroy_outdone()
+        self._offered_since, self._patience = None, FIRST_PATIENCE
 
     def follow_publishers(self) -> None:
-        """Subscribe anew when the publishers ask for another reliability.
+        """Subscribe anew when the publishers ask for another reliability, or are not heard.
 
         While nobody publishes it stays as it is: a driver that is started again asks for the same.
         """
-        if self._subscription is None:
+        self._destroy_outdone()
+        if not self._subscriptions:
             return
         publishers, _ = self._publishers()
         if not publishers and self._preference() == "auto":
+            self._offered_since = None
             return
         reliability = choose_reliability(self._preference(), publishers)
         if reliability != self._reliability:
@@ -105,11 +128,42 @@ class PointsInput:
             self._reliability = reliability
             self.stop()
             self._subscribe()
+        elif self._is_unheard(publishers) and not endless_waits():
+            # In a middleware that is locked up a call would hang as well.
+            self._try_another()
+
+    def _is_unheard(self, publishers: Collection[str]) -> bool:
+        """Has nothing come for as long as the patience lasts, though some publisher matches?"""
+        now = time.monotonic()
+        if not any(offer == RELIABLE or self._reliability != RELIABLE for offer in publishers):
+            self._offered_since = None
+        elif self._offered_since is None:
+            self._offered_since = now
+        return self._offered_since is not None and now - self._offered_since > self._patience
+
+    def _try_another(self) -> None:
+        if self._patience == FIRST_PATIENCE:
+            self._node.get_logger().info(
+                f"No cloud on {self.topic} for {self._patience:.0f} s although somebody offers "
+                "them: trying a second subscription."
+            )
+        for number in list(self._subscriptions)[1:]:
+            self._outdone[number] = self._subscriptions.pop(number)
+        self._destroy_outdone()
+        self._subscribe()
+        self._second_tries += 1
+        self._offered_since = time.monotonic()
+        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+
+    def _destroy_outdone(self) -> None:
+        for subscription in self._outdone.values():
+            self._node.destroy_subscription(subscription)
+        self._outdone = {}
 
     def state(self) -> InputState:
         """What diagnostics need to know."""
         publishers, others = self._publishers()
-        silent = time.monotonic() - self._last if self._subscription is not None else None
+        silent = time.monotonic() - self._last if self._subscriptions else None
         unheard = bool(publishers) and silent is not None and silent > LOOK_SECONDS
         return InputState(
             topic=self.topic,
@@ -119,6 +173,7 @@ class PointsInput:
             incompatible=self._incompatible,
             lost=self._lost,
             silent_for=silent,
+            second_tries=self._second_tries,
             lost_ports=self._lost_ports() if unheard else (),
         )
 
@@ -139,18 +194,27 @@ class PointsInput:
             reliability=policy,
             durability=DurabilityPolicy.VOLATILE,
         )
-        self._subscription = self._node.create_subscription(
+        number = next(self._numbers)
+        self._subscriptions[number] = self._node.create_subscription(
             PointCloud2,
             POINTS,
-            self._receive,
+            partial(self._receive, number),
             profile,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible, message_lost=self._on_lost
             ),
         )
 
-    def _receive(self, message: PointCloud2) -> None:
+    def _receive(self, number: int, message: PointCloud2) -> None:
+        if self._subscriptions and number not in self._subscriptions:
+            return  # the other one had this cloud
         self._last = time.monotonic()
+        self._offered_since, self._patience = None, FIRST_PATIENCE
+        if len(self._subscriptions) > 1:
+            kept = self._subscriptions.pop(number)
+            self._outdone |= self._subscriptions
+            self._subscriptions = {number: kept}
+            self._recheck.trigger()
         self._arrived(message)
 
     def _on_incompatible(self, event: Any) -> None:

@@ -36,8 +36,9 @@ from sas_ros.observation import Cloud, SourceHeader
 PATIENCE = 120.0
 """Seconds until a finding must be there; discovery is slow on a loaded machine."""
 
-HEARING = 30.0
-"""Seconds until a node has heard somebody who has begun to publish."""
+HEARING = 60.0
+"""Seconds until a node has heard somebody who has begun to publish; after 30 it tries another
+subscription."""
 
 
 @pytest.fixture(scope="module")
