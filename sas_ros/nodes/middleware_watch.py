@@ -46,6 +46,19 @@ def endless_waits(tasks: Path = TASKS) -> dict[str, str]:
         Of each such thread, by its id: how often it has waited so far. Empty where the kernel does
         not tell.
     """
+    return {task: waits for task, waits in _event_threads(tasks).items() if waits}
+
+
+def is_awake(tasks: Path = TASKS) -> bool:
+    """Whether event threads are seen, and none in an endless wait. False also where nothing is
+    seen of them: with another middleware, Humble's Fast DDS, or a kernel that does not tell."""
+    threads = _event_threads(tasks)
+    return bool(threads) and not any(threads.values())
+
+
+def _event_threads(tasks: Path) -> dict[str, str]:
+    """Of each event thread that the kernel tells of: how often it has waited if it is in an endless
+    wait, else nothing."""
     found = {}
     try:
         threads = list(tasks.iterdir())
@@ -53,15 +66,17 @@ def endless_waits(tasks: Path = TASKS) -> dict[str, str]:
         return {}
     for task in threads:
         with suppress(OSError, ValueError):  # the thread has ended, or the kernel does not tell
-            if not (task / "comm").read_text().startswith(EVENT_THREAD):
-                continue
-            number, *arguments = (task / "syscall").read_text().split()
-            # futex(address, operation, value, time limit, ...)
-            if number not in _FUTEX or arguments[3:4] != [_NO_LIMIT]:
-                continue
-            if int(arguments[1], 16) & _PRIVATE:
-                found[task.name] = _waits(task)
+            if (task / "comm").read_text().startswith(EVENT_THREAD):
+                number, *arguments = (task / "syscall").read_text().split()
+                found[task.name] = _waits(task) if _is_endless(number, arguments) else ""
     return found
+
+
+def _is_endless(number: str, arguments: list[str]) -> bool:
+    # futex(address, operation, value, time limit, ...)
+    if number not in _FUTEX or arguments[3:4] != [_NO_LIMIT]:
+        return False
+    return bool(int(arguments[1], 16) & _PRIVATE)
 
 
 def _waits(task: Path) -> str:

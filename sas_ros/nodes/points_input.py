@@ -19,7 +19,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sas_ros.nodes.diagnostics import InputState
-from sas_ros.nodes.middleware_watch import endless_waits
+from sas_ros.nodes.middleware_watch import is_awake
 from sas_ros.nodes.shared_memory import lost_ports
 
 POINTS = "points"
@@ -59,7 +59,7 @@ class PointsInput:
     A publisher may not know of a subscription that was there before it, while one made later hears
     it (seen with Fast DDS 3.2). From here that looks like a publisher that sends nothing. So the
     old subscription stays beside the new one, and nothing is lost or comes twice: the one that a
-    cloud reaches first is kept.
+    cloud reaches first is kept. A cloud of any publisher counts as heard.
 
     Args:
         node: owner of the subscription.
@@ -117,7 +117,7 @@ class PointsInput:
             return
         publishers, _ = self._publishers()
         if not publishers and self._preference() == "auto":
-            self._offered_since = None
+            self._offered_since, self._patience = None, FIRST_PATIENCE
             return
         reliability = choose_reliability(self._preference(), publishers)
         if reliability != self._reliability:
@@ -128,15 +128,15 @@ class PointsInput:
             self._reliability = reliability
             self.stop()
             self._subscribe()
-        elif self._is_unheard(publishers) and not endless_waits():
-            # In a middleware that is locked up a call would hang as well.
+        elif self._is_unheard(publishers) and is_awake():
+            # In a middleware that is locked up a call would hang, with the interpreter's lock.
             self._try_another()
 
     def _is_unheard(self, publishers: Collection[str]) -> bool:
         """Has nothing come for as long as the patience lasts, though some publisher matches?"""
         now = time.monotonic()
         if not any(offer == RELIABLE or self._reliability != RELIABLE for offer in publishers):
-            self._offered_since = None
+            self._offered_since, self._patience = None, FIRST_PATIENCE
         elif self._offered_since is None:
             self._offered_since = now
         return self._offered_since is not None and now - self._offered_since > self._patience
@@ -147,13 +147,13 @@ class PointsInput:
                 f"No cloud on {self.topic} for {self._patience:.0f} s although somebody offers "
                 "them: trying a second subscription."
             )
+        self._second_tries += 1
+        self._offered_since = time.monotonic()
+        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
         for number in list(self._subscriptions)[1:]:
             self._outdone[number] = self._subscriptions.pop(number)
         self._destroy_outdone()
         self._subscribe()
-        self._second_tries += 1
-        self._offered_since = time.monotonic()
-        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
 
     def _destroy_outdone(self) -> None:
         for subscription in self._outdone.values():
@@ -209,8 +209,10 @@ class PointsInput:
         if self._subscriptions and number not in self._subscriptions:
             return  # the other one had this cloud
         self._last = time.monotonic()
-        self._offered_since, self._patience = None, FIRST_PATIENCE
+        self._offered_since = None
         if len(self._subscriptions) > 1:
+            if number == max(self._subscriptions):
+                self._patience = FIRST_PATIENCE  # else the publisher is slow, not unheard
             kept = self._subscriptions.pop(number)
             self._outdone |= self._subscriptions
             self._subscriptions = {number: kept}

@@ -162,6 +162,20 @@ class History:
             return SceneHistory.empty(points, self._width, self._precision)
         return self._load(self._path(scene, steps[-1]), points)
 
+    def read_at(self, scene: str, points: int, step: int) -> SceneHistory:
+        """The state of a scene after step `step`.
+
+        Raises:
+            SasError: it is not there, besides what `read` raises.
+        """
+        path = self._path(scene, step)
+        if not path.is_file():
+            raise SasError(
+                f"The history {path} is missing: without it a checkpoint cannot be gone on from. "
+                "Start the run anew, in another --run-folder."
+            )
+        return self._load(path, points)
+
     def step_of(self, scene: str) -> int | None:
         """The step of a scene's newest state; None where there is none."""
         steps = self._steps(scene)

@@ -18,6 +18,7 @@ from torch import distributed, nn
 from sas_ros.errors import SasError
 from sas_ros.sparse import SparseBatchNorm, SparseTensor
 from sas_ros.student.inputs import choose_device
+from sas_training.jobs import end_with
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def synchronise_norms(network: nn.Module) -> None:
 def joined(
     device: str, *, rank: int | None = None, world: int | None = None, meet: str = "env://"
 ) -> Iterator[Processes]:
-    """Take part in the processes that `torchrun` started; alone where it did not.
+    """Take part in the processes that `torchrun` started, and end with it; alone where it did not.
 
     Args:
         device: "auto", "cuda" or "cpu"; of several GPUs each process takes the one of its local
@@ -129,6 +130,8 @@ def joined(
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    # One that outlives its launcher would write histories into the run that is started next.
+    end_with(os.getppid())
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     distributed.init_process_group(backend, init_method=meet, rank=rank, world_size=world)
     try:

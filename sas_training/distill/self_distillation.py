@@ -80,7 +80,7 @@ class SelfDistillation:
         normalise: history and logits are of cosines, not of plain products.
         point_labels: "own" or "superpoint".
         keep_stage_one: the stage-1 loss goes on beside the new ones.
-        initialise: fill the history by a pass over whole scenes when stage 2 begins.
+        initialise: fill histories that are empty when stage 2 begins by a pass over whole scenes.
         fresh_optimiser: begin stage 2 with a new optimiser and learning rate.
         weight: of the new losses.
         classes: label set or file of words whose embeddings make the labels; empty: the student's.
@@ -120,6 +120,11 @@ class SelfDistillation:
             raise SasError(
                 f"The history must begin in epoch 0 to {self.start_epoch}, where its labels are "
                 f"first used, not in {self.history_epoch}."
+            )
+        if self.initialise and self.views == "whole":
+            raise SasError(
+                "initialise is for histories of what a student says in training (views = "
+                '"training"); with views = "whole" they begin with a pass over whole scenes anyway.'
             )
         if not 1 <= self.history_every <= 1_000_000:
             raise SasError(f"history_every must be 1 epoch or more, not {self.history_every}.")
@@ -209,9 +214,12 @@ def remember(
     return states
 
 
-def recall(history: History, batch: FeatureBatch) -> list[SceneHistory]:
-    """The histories of a batch's scenes as they are."""
-    return [history.read(part.scene, part.scene_points) for part in batch.parts]
+def recall(history: History, batch: FeatureBatch, step: int) -> list[SceneHistory]:
+    """The histories of a batch's scenes as they were after a step; SasError where one is not there.
+
+    That of no other step will do: another process may be further, or its files come late.
+    """
+    return [history.read_at(part.scene, part.scene_points, step) for part in batch.parts]
 
 
 def initial_state(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sas_ros.errors import SasError
 from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_training.distill.feature_batches import BatchSettings, FeatureBatch, whole_scene
 from sas_training.distill.feature_scenes import FeatureScenes
@@ -103,7 +104,8 @@ class Stages:
         return [float(terms.get(name, 0)) for name in LOSSES]
 
     def terms(self, batch: FeatureBatch, step: int) -> dict[str, torch.Tensor]:
-        """Sums of the losses in use over a batch; writes the histories of its scenes."""
+        """Sums of the losses in use over a batch; writes the histories of its scenes where these
+        are of what the student says in training."""
         recipe, device = self._recipe, self._device
         student = self.features(batch)
         terms: dict[str, torch.Tensor] = {}
@@ -121,7 +123,7 @@ class Stages:
             states = remember(self._history, batch, scores, step + 1, stage)
         if step >= self.stage_two_from:
             if states is None:
-                states = recall(self._history, batch)
+                states = recall(self._history, batch, self._last_pass(step))
             labels = pseudo_labels(batch, states, stage)
             terms.update(stage_two(student, batch, labels, self._classes, stage))
         return terms
@@ -154,6 +156,10 @@ class Stages:
         whole = self._recipe.self_distillation.views == "whole"
         return whole and since >= 0 and since % self._between_passes == 0
 
+    def _last_pass(self, step: int) -> int:
+        since = step - self.history_from
+        return step - since % self._between_passes
+
     def renew_history(
         self,
         scenes: FeatureScenes,
@@ -163,7 +169,11 @@ class Stages:
         trunk: Trunk,
     ) -> None:
         """Add what a network, in evaluation, says about some whole scenes to their histories, as
-        the state after `step` steps; histories that are of that step already stay."""
+        the state after `step` steps; histories that are of that step already stay.
+
+        Raises:
+            SasError: it says what is no finite number.
+        """
         stage = self._recipe.self_distillation
         for number in numbers:
             name = scenes.names[number]
@@ -172,6 +182,11 @@ class Stages:
             batch = whole_scene(scenes.load(number), settings)
             with torch.no_grad():
                 scores = class_scores(self.features(batch, trunk), self._classes, stage)
+            if not np.isfinite(scores).all():
+                raise SasError(
+                    f"What the student says about {name} is no finite number; set "
+                    "schedule.precision to float32."
+                )
             remember(self._history, batch, scores, step, stage)
 
     def _uses_stage_one(self, step: int) -> bool:

@@ -92,16 +92,18 @@ class Control:
 
 
 def with_history(stage: SelfDistillation, history: str) -> SelfDistillation:
-    """A stage 2 with another of `HISTORIES`, that forgets as fast where it moves."""
+    """A stage 2 with another of `HISTORIES`, that forgets as much in an epoch where it moves."""
+    apart = stage.history_every if stage.views == "whole" else 1
+    alpha = float(stage.alpha ** (1 / apart))  # of an epoch
     if history == "training":
-        return replace(stage, views="training")
+        return replace(stage, views="training", history_every=1, alpha=round(alpha, 4))
     if history == "whole":
-        return replace(
-            stage, views="whole", history_every=PASSES, alpha=round(stage.alpha**PASSES, 4)
-        )
+        every = round(alpha**PASSES, 4)
+        return replace(stage, views="whole", history_every=PASSES, alpha=every)
     return replace(
         stage,
         views="training",
+        history_every=1,
         history_epoch=stage.start_epoch,
         initialise=True,
         alpha=0.9999,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,17 +85,27 @@ def test_without_a_publisher_nothing_is_tried(running: Running, near: Probe) -> 
     near.until(lambda: near.node.count_subscribers(TOPIC) == 1, what="its one subscription")
 
 
+def test_a_slow_publisher_makes_it_more_patient(running: Running, near: Probe) -> None:
+    own = input_of(running)
+    near.publisher()
+    near.until(lambda: own.state().second_tries >= 1, what="a second try")
+    own._receive(min(own._subscriptions), cloud_message(coded_cloud(0)))  # as the older hears it
+    began, tries = time.monotonic(), own.state().second_tries
+    near.until(lambda: own.state().second_tries > tries, what="another try")
+    assert time.monotonic() - began > 1.8 * PATIENCE
+
+
 def test_a_middleware_that_is_locked_up_is_left_alone(
     running: Running, near: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second subscription would hang as well, with the lock that the watch needs to say so."""
     looks: list[int] = []
 
-    def locked_up() -> dict[str, str]:
+    def locked_up() -> bool:
         looks.append(1)
-        return {"17": "4"}
+        return False
 
-    monkeypatch.setattr(points_input, "endless_waits", locked_up)
+    monkeypatch.setattr(points_input, "is_awake", locked_up)
     near.publisher()
     near.until(lambda: len(looks) >= 3, what="three looks")
     assert input_of(running).state().second_tries == 0

@@ -20,6 +20,7 @@ from sas_ros.nodes.middleware_watch import (
     LockUp,
     MiddlewareWatch,
     endless_waits,
+    is_awake,
 )
 from sas_ros.nodes.running import LOCKED_UP
 
@@ -57,6 +58,9 @@ def test_only_an_event_thread_in_a_wait_without_limit_counts(tmp_path: Path) -> 
     (tmp_path / "7").mkdir()
     assert endless_waits(tmp_path) == {"4": "12"}
     assert endless_waits(tmp_path / "no such folder") == {}
+    assert not is_awake(tmp_path) and not is_awake(tmp_path / "no such folder")
+    thread(tmp_path, 4, "dds.ev.1", LIMITED)
+    assert is_awake(tmp_path)
 
 
 def test_a_thread_that_moves_on_is_not_locked_up(tmp_path: Path) -> None:

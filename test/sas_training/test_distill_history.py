@@ -92,6 +92,9 @@ def test_files_are_by_step_and_go_back(tmp_path: Path) -> None:
         store.write("a", step, state.updated(np.array([1]), np.full((1, 3), step), 0.5))
     store.write("a.b", 5, SceneHistory.empty(3, 3))  # a name that begins like another
     assert store.read("a", 2).updates.tolist() == [0, 3] and store.step_of("a.b") == 5
+    assert store.read_at("a", 2, 4).updates.tolist() == [0, 2]
+    with pytest.raises(SasError, match=r"a\.000000005\.safetensors is missing"):
+        store.read_at("a", 2, 5)
     store.keep(5)  # a checkpoint of step 5 can only go back to the state of step 4
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a.000000004.safetensors",

@@ -76,6 +76,7 @@ def test_values_are_changed_on_the_way(tmp_path: Path) -> None:
         ("[self_distillation]\nalpha = 1.0", "alpha"),
         ("[self_distillation]\nviews = 'mine'", "views 'mine' is unknown; use whole or training"),
         ("[self_distillation]\nhistory_every = 0", "1 epoch or more"),
+        ("[self_distillation]\ninitialise = true", "what a student says in training"),
         ("[self_distillation]\nhistory_epoch = 90", "epoch 0 to 70"),
         ("schedule = 3", "schedule must be a table"),
         ("self_distillation = 3", "self_distillation must be a table"),

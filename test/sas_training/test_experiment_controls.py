@@ -106,13 +106,19 @@ def test_each_control_changes_one_thing() -> None:
         changed = replace(own, schedule=schedule, self_distillation=stage)
         assert control.recipe(base, 5) == replace(changed, description=control.name)
     assert by_name["3d/noise"].told == by_name["3d/noise-self-distillation"].told
-    stages = [one.recipe(base, 5).self_distillation for one in CONTROLS if one.told == "noise"][1:]
-    assert [one.views for one in stages] == ["training", "whole", "training"]
-    # A moving history forgets as much in as many epochs, and a fixed one nothing.
-    assert stages[1].alpha ** (1 / stages[1].history_every) == pytest.approx(0.9, abs=1e-4)
-    assert stages[2].initialise and stages[2].alpha > 0.999
     names = {*by_name, *ABLATION_ROWS}
     assert {name for step in STEPS for name in step} <= names
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small", "full"])
+def test_histories_that_move_forget_as_much_in_an_epoch(scale: str) -> None:
+    base = load_settings(scale).student
+    noise = [one.recipe(base, 5).self_distillation for one in CONTROLS if one.told == "noise"]
+    moving, whole, fixed = noise[1:]
+    assert [one.views for one in (moving, whole, fixed)] == ["training", "whole", "training"]
+    assert moving.alpha == pytest.approx(0.9, abs=3e-3)
+    assert whole.alpha ** (1 / whole.history_every) == pytest.approx(moving.alpha, abs=1e-4)
+    assert fixed.initialise and fixed.alpha > 0.999
 
 
 def test_every_control_comes_after_what_it_reads(tmp_path: Path) -> None:
