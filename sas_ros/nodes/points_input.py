@@ -56,10 +56,10 @@ def choose_reliability(preference: str, offered: Collection[str]) -> str:
 class PointsInput:
     """Subscribes while active, anew when publishers change, and twice when they are not heard.
 
-    A publisher may not know of a subscription that was there before it, while one made later hears
-    it (seen with Fast DDS 3.2). From here that looks like a publisher that sends nothing. So the
-    old subscription stays beside the new one, and nothing is lost or comes twice: the one that a
-    cloud reaches first is kept. A cloud of any publisher counts as heard.
+    A subscription may stay deaf to a publisher that comes after it, while a later subscription
+    hears it (seen with Fast DDS 3.2, cause unknown). From here that looks like a publisher that
+    sends nothing. So the old subscription stays beside the new one, and nothing is lost or comes
+    twice: the one that a cloud reaches first is kept. A cloud of any publisher counts as heard.
 
     Args:
         node: owner of the subscription.

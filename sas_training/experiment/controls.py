@@ -11,7 +11,7 @@ at every point that has one:
   chance: wrong, but not alike from one room to the next, so that a student can do better than it
   was told.
 
-Self-distillation of students told `noise` has a history of one of `HISTORIES`:
+Self-distillation of students told `noise` has a history of one of these kinds:
 
 - `training`: of what the student says in training;
 - `whole`: of what it says about whole rooms, with averaged weights;
@@ -53,8 +53,6 @@ NOISE = 0.6
 PASSES = 4
 """Epochs from one pass over whole rooms to the next: an epoch is few steps here."""
 
-HISTORIES = ("training", "whole", "fixed")
-
 _IGNORED = 255
 
 
@@ -67,7 +65,7 @@ class Control:
         of: row of the ablation whose recipe it has.
         told: `truth`, `spread` or `noise`.
         longer: times as many epochs, before and in stage 2.
-        history: of `HISTORIES`, where it has a stage 2.
+        history: `training`, `whole` or `fixed`, where it has a stage 2.
     """
 
     name: str
@@ -92,7 +90,7 @@ class Control:
 
 
 def with_history(stage: SelfDistillation, history: str) -> SelfDistillation:
-    """A stage 2 with another of `HISTORIES`, that forgets as much in an epoch where it moves."""
+    """A stage 2 with a history of another kind, that forgets as much in an epoch where it moves."""
     apart = stage.history_every if stage.views == "whole" else 1
     alpha = float(stage.alpha ** (1 / apart))  # of an epoch
     if history == "training":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -144,7 +145,8 @@ def publishing(
 
     Where participants come and go, one may never be heard by those that were there before, while
     all see it (Fast DDS; seen in runs of these tests, not in 760 rounds of a trial). What a test is
-    about needs a publisher that `heard_by` hears, so it comes back as another participant then.
+    about needs a publisher that `heard_by` hears, so it comes back as another participant then,
+    and a warning says what was seen.
     """
     for _ in range(3):
         began = time.monotonic()
@@ -152,6 +154,8 @@ def publishing(
             if heard_by is None or _heard(heard_by, since=began):
                 yield
                 return
+            seen = f"{heard_by.node._input.state()}\n{middleware_facts()}"
+        warnings.warn(f"A publisher was not heard for {HEARING} s: {seen}", stacklevel=2)
         helper.join_anew()
     raise AssertionError(f"Three participants were not heard.\n{middleware_facts()}")
 
