@@ -121,7 +121,7 @@ class FeatureScenes:
                 )
         if not any(facts.seen for facts in self.facts):
             raise SasError(f"No teacher has seen any point of the scenes in {self._features}.")
-        self._cache: OrderedDict[int, FeatureScene] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, bool], FeatureScene] = OrderedDict()
         self._cache_bytes = cache_mib * 2**20
 
     def __len__(self) -> int:
@@ -160,22 +160,26 @@ class FeatureScenes:
         ]
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
-    def load(self, number: int) -> FeatureScene:
+    def load(self, number: int, *, features: bool = True) -> FeatureScene:
         """Read and check a scene.
+
+        Args:
+            features: False where nobody looks at the teachers' features, most of a scene's bytes:
+                they may be left out, as if no point had been seen.
 
         Raises:
             SasError: files that are damaged or do not belong together.
         """
-        if number in self._cache:
-            self._cache.move_to_end(number)
-            return self._cache[number]
-        scene = self._read(number)
-        self._cache[number] = scene
+        for key in ((number, True), (number, False)):
+            if key in self._cache and (key[1] or not features):
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        scene = self._cache[number, features] = self._read(number, features)
         while sum(kept.nbytes for kept in self._cache.values()) > self._cache_bytes:
             self._cache.popitem(last=False)
         return scene
 
-    def _read(self, number: int) -> FeatureScene:
+    def _read(self, number: int, with_features: bool) -> FeatureScene:
         name, facts = self.names[number], self.facts[number]
         points, colors = read_points(self._files[number])
         if len(points) != facts.points:
@@ -183,7 +187,11 @@ class FeatureScenes:
                 f"{self._files[number]} has {len(points)} points, but {name}{FEATURES_SUFFIX} is "
                 f"about {facts.points}; make the features of these points."
             )
-        features = PointFeatures.load(self._features / f"{name}{FEATURES_SUFFIX}")
+        features = np.empty((0, facts.channels), dtype=np.float16)
+        rows = np.full(len(points), -1, dtype=np.int64)
+        if with_features:
+            found = PointFeatures.load(self._features / f"{name}{FEATURES_SUFFIX}")
+            features, rows = found.features, found.rows()
         path = self._superpoints / f"{name}{SUPERPOINTS_SUFFIX}"
         if facts.superpoints:
             superpoints = Superpoints.load(path)
@@ -194,7 +202,7 @@ class FeatureScenes:
             labels = superpoints.labels
         else:
             labels = np.arange(len(points), dtype=np.int32)
-        return FeatureScene(name, points, colors, features.features, features.rows(), labels)
+        return FeatureScene(name, points, colors, features, rows, labels)
 
     def _facts(self, name: str, superpoints_needed: bool) -> SceneFacts:
         path = self._features / f"{name}{FEATURES_SUFFIX}"

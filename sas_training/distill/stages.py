@@ -144,7 +144,7 @@ class Stages:
             if self._history.step_of(scenes.names[number]) is not None:
                 continue
             rng = np.random.default_rng((settings.seed, 14, number))
-            batch = whole_scene(scenes.load(number), settings, rng)
+            batch = whole_scene(scenes.load(number, features=False), settings, rng)
             with torch.no_grad():
                 scores = class_scores(self.features(batch), self._classes, stage)
             state = initial_state(batch.parts[0], scores, stage)
@@ -179,7 +179,7 @@ class Stages:
             name = scenes.names[number]
             if self._history.step_of(name) == step:
                 continue
-            batch = whole_scene(scenes.load(number), settings)
+            batch = whole_scene(scenes.load(number, features=False), settings)
             with torch.no_grad():
                 scores = class_scores(self.features(batch, trunk), self._classes, stage)
             if not np.isfinite(scores).all():

@@ -246,6 +246,27 @@ def test_noise_is_smooth_and_as_strong_as_two_rounds_of_averages_leave_it() -> N
     assert abs(offsets.mean()) < 0.05
 
 
+def test_what_nobody_looks_at_is_not_read(folder: Path) -> None:
+    """A pass over whole scenes needs no features: the same batch but for its targets."""
+    scenes, unread = FeatureScenes(folder), FeatureScenes(folder)
+    path = folder / f"room-1{FEATURES_SUFFIX}"
+    full = whole_scene(scenes.load(1), PLAIN)
+    from_memory = scenes.load(1, features=False)
+    assert len(from_memory.features)  # what is there anyway is not read again
+    path.rename(path.with_suffix(".away"))
+    bare = unread.load(1, features=False)
+    assert unread.load(1, features=False) is bare
+    assert bare.features.shape == (0, 16) and (bare.rows == -1).all()
+    batch = whole_scene(bare, PLAIN)
+    assert torch.equal(batch.coordinates, full.coordinates)
+    assert torch.equal(batch.inputs, full.inputs)
+    assert torch.equal(batch.superpoint, full.superpoint)
+    assert np.array_equal(batch.parts[0].representative, full.parts[0].representative)
+    assert len(full.target_rows) and not len(batch.target_rows)
+    path.with_suffix(".away").rename(path)
+    assert len(unread.load(1).features)  # nor is it taken for the scene with its features
+
+
 def test_flips_and_shifts_keep_the_grid() -> None:
     rng = np.random.default_rng(0)
     coordinates = np.c_[np.zeros(200), rng.integers(-9, 9, (200, 3))].astype(np.int32)
