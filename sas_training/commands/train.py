@@ -12,7 +12,12 @@ from sas_ros.commands import whole_number
 from sas_ros.errors import SasError
 
 if TYPE_CHECKING:
+    from sas_ros.language.encoder import TextEncoder
     from sas_ros.student.bundle import StudentBundle
+    from sas_training.distill.dataset import SampleConfig
+    from sas_training.distill.parallel import Processes
+    from sas_training.distill.words import WordBank
+    from sas_training.evaluation.labels import LabelSet
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--supervision", choices=("class-labels",), default="class-labels")
     parser.add_argument("--labels", default="scannet20")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors bundle")
-    parser.add_argument("--run", type=Path, help="folder of the checkpoint (default: runs/NAME)")
+    # torchrun takes --run for its own --run-path, wherever it stands.
+    parser.add_argument(
+        "--run", "--run-folder", type=Path, help="folder of the checkpoint (default: runs/NAME)"
+    )
     parser.add_argument("--name", help="name of the student (default: name of the output file)")
     parser.add_argument("--steps", type=whole_number(1), default=5000)
     parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
@@ -56,21 +64,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from sas_ros.language.encoder import load_encoder
-    from sas_ros.student.bundle import StudentBundle
     from sas_ros.student.inputs import INPUTS
-    from sas_ros.student.locate import find_student
-    from sas_ros.student.minkunet import MinkUNetConfig, count_parameters
     from sas_training.distill.augment import AugmentConfig
-    from sas_training.distill.dataset import LabelledScans, SampleConfig
-    from sas_training.distill.export import Recipe, export_student
-    from sas_training.distill.run_folder import RunFolder
-    from sas_training.distill.trainer import TINY_PLANES, TrainConfig, Trainer
+    from sas_training.distill.dataset import SampleConfig
+    from sas_training.distill.parallel import joined
     from sas_training.distill.words import WordBank
     from sas_training.evaluation.labels import LABEL_SETS
-    from sas_training.evaluation.report import file_sha256
 
     indoor = [name for name, labels in LABEL_SETS.items() if labels.nyu40_ids]
     if arguments.labels not in indoor:  # the phrases of the calibration are about rooms
@@ -78,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"The label set {arguments.labels!r} is unknown; known: {', '.join(indoor)}."
         )
     labels = LABEL_SETS[arguments.labels]
-    name = arguments.name or arguments.output.stem
     encoder = load_encoder(arguments.text_encoder, weights=arguments.weights)
     words = WordBank(labels, encoder, arguments.prompt)
     samples = SampleConfig(
@@ -87,8 +86,40 @@ def run(arguments: argparse.Namespace) -> int:
         scans_per_step=arguments.scans_per_step,
         augment=AugmentConfig(patches=arguments.patches),
     )
+    with joined(arguments.device) as processes:
+        return _train(arguments, labels, words, encoder, samples, processes)
+
+
+def _train(
+    arguments: argparse.Namespace,
+    labels: LabelSet,
+    words: WordBank,
+    encoder: TextEncoder,
+    samples: SampleConfig,
+    processes: Processes,
+) -> int:
+    from contextlib import nullcontext
+
+    from tqdm import tqdm
+
+    from sas_ros.student.bundle import StudentBundle
+    from sas_ros.student.locate import find_student
+    from sas_ros.student.minkunet import MinkUNetConfig, count_parameters
+    from sas_training.distill.dataset import LabelledScans
+    from sas_training.distill.export import Recipe, export_student
+    from sas_training.distill.run_folder import RunFolder
+    from sas_training.distill.trainer import TINY_PLANES, TrainConfig, Trainer
+    from sas_training.evaluation.report import file_sha256
+
+    name = arguments.name or arguments.output.stem
     scans = LabelledScans(
-        arguments.data, labels, samples, steps=arguments.steps, seed=arguments.seed
+        arguments.data,
+        labels,
+        samples,
+        steps=arguments.steps,
+        seed=arguments.seed,
+        rank=processes.rank,
+        world=processes.world,
     )
     architecture = MinkUNetConfig(
         in_channels=len(samples.inputs),
@@ -101,7 +132,6 @@ def run(arguments: argparse.Namespace) -> int:
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
-        device=arguments.device,
         workers=arguments.workers,
         checkpoint_every=arguments.checkpoint_every,
     )
@@ -111,22 +141,25 @@ def run(arguments: argparse.Namespace) -> int:
         start, start_sha256 = StudentBundle.load(path), file_sha256(path)
     origin = origin_of(arguments.data, scans.counts, start)
     run_folder = arguments.run or Path("runs") / name
-    with RunFolder(run_folder):  # one run at a time
-        trainer = Trainer(scans, words, architecture, config, run_folder, start_sha256)
+    # One run at a time.
+    with RunFolder(run_folder) if processes.first else nullcontext():
+        trainer = Trainer(scans, words, architecture, config, run_folder, start_sha256, processes)
         if start is not None and not trainer.step:
             trainer.start_from(start.network(), start.inputs, samples.inputs)
-        if trainer.step:
+        if trainer.step and processes.first:
             print(f"going on from step {trainer.step} of {config.steps}", file=sys.stderr)
         started = time.monotonic()
         bar = tqdm(
             trainer.steps(),
             total=config.steps,
             initial=trainer.step,
-            disable=arguments.quiet,
+            disable=arguments.quiet or not processes.first,
             unit="step",
         )
         for _ in bar:
             bar.set_postfix(loss=f"{trainer.loss:.3f}", refresh=False)
+    if not processes.first:
+        return 0
     recipe = Recipe(
         name=name,
         labels=labels,
@@ -142,6 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
         # In the fingerprint of the run, so that no run goes on from another.
         "started_from": None if start is None else {"name": start.name, "sha256": start_sha256},
         "scans_per_step": arguments.scans_per_step,
+        **({} if processes.world == 1 else {"processes": processes.world}),
         "seed": arguments.seed,
         "minutes_of_last_run": round((time.monotonic() - started) / 60, 1),
         "parameters": count_parameters(trainer.averaged),

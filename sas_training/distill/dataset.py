@@ -75,11 +75,30 @@ class LabelledScans(Dataset[Batch]):
 
     Args:
         folder: holds `rooms/*.npz` and, optionally, `views/*.npz`.
+        rank, world: of `world` processes that share the scans of a step, which one this is. They
+            draw scans of one kind at a time, room, part of a room or view, so as to have about as
+            much to do.
+
+    Raises:
+        SasError: no scans, or processes that cannot have equally many.
     """
 
     def __init__(
-        self, folder: Path, labels: LabelSet, config: SampleConfig, *, steps: int, seed: int
+        self,
+        folder: Path,
+        labels: LabelSet,
+        config: SampleConfig,
+        *,
+        steps: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        if config.scans_per_step % world:
+            raise SasError(
+                f"{config.scans_per_step} scans a step cannot be shared by {world} processes."
+            )
+        self._rank, self._world = rank, world
         self._rooms = whole_files(folder / "rooms", "*.npz")
         self._views = whole_files(folder / "views", "*.npz")
         if not self._rooms:
@@ -106,29 +125,39 @@ class LabelledScans(Dataset[Batch]):
         world = manifest_path(self._folder)
         files.append(world.read_text(encoding="utf-8") if world.is_file() else "")
         listing = hashlib.sha256("\n".join(files).encode()).hexdigest()
-        return {"config": asdict(self._config), "seed": self._seed, "files": listing}
+        shared = {} if self._world == 1 else {"processes": self._world}
+        return {"config": asdict(self._config), "seed": self._seed, "files": listing, **shared}
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self._seed, step))
-        parts = [self._sample(rng, batch) for batch in range(self._config.scans_per_step)]
+        if self._world == 1:
+            kinds = rng = np.random.default_rng((self._seed, step))
+        else:
+            kinds = np.random.default_rng((self._seed, step, self._world))
+            rng = np.random.default_rng((self._seed, step, self._world, self._rank))
+        own = self._config.scans_per_step // self._world
+        parts = [self._sample(rng, kinds, batch) for batch in range(own)]
         return Batch(
             *(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
         )
 
-    def _sample(self, rng: np.random.Generator, batch: int) -> tuple[npt.NDArray[Any], ...]:
+    def _sample(
+        self, rng: np.random.Generator, kinds: np.random.Generator, batch: int
+    ) -> tuple[npt.NDArray[Any], ...]:
+        """Coordinates, inputs, labels and kinds of one scan; `kinds` draws what is common to all
+        processes."""
         config = self._config
-        single = bool(self._views) and rng.random() < config.views
+        single = bool(self._views) and kinds.random() < config.views
         files = self._views if single else self._rooms
         scan = read_objects(files[rng.integers(len(files))], self._labels)
         points, labels, objects = scan.points, scan.labels, _objects(scan)
         points[:, 2] -= np.percentile(points[:, 2], FLOOR_PERCENTILE)
         rows = np.arange(len(points))
-        if not single and rng.random() >= config.whole:
+        if not single and kinds.random() >= config.whole:
             center = points[self._center(labels, rng)]
-            rows = crop_around(points, center, rng.uniform(*config.crop))
+            rows = crop_around(points, center, kinds.uniform(*config.crop))
             points -= [center[0], center[1], 0]
         rows = rows[thin_out(points[rows], config.augment, rng)]
         points, labels, objects = points[rows], labels[rows], objects[rows]

@@ -17,10 +17,10 @@ from torch import nn
 
 from sas_ros.errors import SasError
 from sas_ros.sparse import CoordinateManager, SparseTensor
-from sas_ros.student.inputs import choose_device
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.distill.dataset import Batch, LabelledScans
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.words import AskedWords, WordBank
 from sas_training.evaluation.labelled import IGNORED
@@ -43,11 +43,11 @@ class TrainConfig:
     finer: float = 0.5  # share of steps that ask for finer names than the classes
     clutter_weight: float = 0.5  # of things without a class, where a step names them
     seed: int = 0
-    device: str = "auto"
     workers: int = 1
     checkpoint_every: int = 250
 
 
+# Runs begun when the device was part of the configuration go on as well.
 _NO_MATTER = {"workers": 0, "device": "", "checkpoint_every": TrainConfig.checkpoint_every}
 """What a run may go on with another of: it does not change the result."""
 
@@ -55,13 +55,17 @@ _NO_MATTER = {"workers": 0, "device": "", "checkpoint_every": TrainConfig.checkp
 class Trainer:
     """Fits point features to the text embeddings of their classes (supervision `class-labels`).
 
+    Several processes share the scans of each step, and have the same weights after it: the loss is
+    that of all their voxels. On CPUs batch norms see each process's own voxels.
+
     Args:
-        scans: batches by step.
+        scans: batches by step, of this process.
         words: text embeddings of every class.
         architecture: shape of the student.
         run: folder of the checkpoint; a run found there goes on where it stopped.
         start: what tells the weights that are given to `start_from`, such as a hash of them; "" for
             random ones.
+        processes: this one among those that train together; by default alone, on the CPU.
 
     Raises:
         SasError: a checkpoint in `run` that is damaged or belongs to other settings.
@@ -75,12 +79,16 @@ class Trainer:
         config: TrainConfig,
         run: Path,
         start: str = "",
+        processes: Processes | None = None,
     ) -> None:
+        processes = processes or Processes(torch.device("cpu"))
         self._scans, self._words, self._config = scans, words, config
-        self._run = RunFolder(run)
-        self._device = choose_device(config.device)
+        self._run, self._processes = RunFolder(run), processes
+        self._device = processes.device
         torch.manual_seed(config.seed)
         self.network = MinkUNet(architecture).to(self._device)
+        if processes.world > 1 and self._device.type == "cuda":
+            synchronise_norms(self.network)
         self._average = torch.optim.swa_utils.AveragedModel(
             self.network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
@@ -170,16 +178,15 @@ class Trainer:
             try:
                 yield self.step
             except GeneratorExit:
-                if saved != self.step:
+                if saved != self.step and self._processes.world == 1:
                     self._save()
                 raise
 
     def _train_step(self, batch: Batch) -> None:
         config = self._config
         self.network.train()
-        self._counts += torch.bincount(
-            batch.labels[batch.labels != IGNORED], minlength=len(self._counts)
-        )
+        seen = torch.bincount(batch.labels[batch.labels != IGNORED], minlength=len(self._counts))
+        self._counts += self._processes.sum(seen.double())
         rng = np.random.default_rng((config.seed, 1, self.step))
         asked = self._words.ask(rng, finer=bool(rng.random() < config.finer))
         targets, weights = self._targets(batch, asked)
@@ -193,11 +200,12 @@ class Trainer:
             logits, targets[known].to(self._device), reduction="none"
         )
         weight = weights[known].to(self._device)
-        loss = (losses * weight).sum() / weight.sum().clamp_min(1e-12)
+        loss = (losses * weight).sum() / self._processes.sum(weight.sum()).clamp_min(1e-12)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._processes.sum_gradients(self.network.parameters())
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 5.0))
-        value = float(loss.detach())
+        value = float(self._processes.sum(loss.detach()))
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise SasError(
                 f"The loss became {value} with gradients of length {norm} in step {self.step + 1}; "
@@ -205,6 +213,7 @@ class Trainer:
             )
         self._optimizer.step()
         self._schedule.step()
+        self._processes.average_statistics(self.network)
         self._average.update_parameters(self.network)
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
 
@@ -229,18 +238,20 @@ class Trainer:
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.steps))))
 
     def _save(self) -> None:
-        self._run.save(
-            {
-                "fingerprint": self._fingerprint,
-                "step": self.step,
-                "loss": self.loss,
-                "network": self.network.state_dict(),
-                "average": self._average.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-                "counts": self._counts,
-            }
-        )
+        if self._processes.first:
+            self._run.save(
+                {
+                    "fingerprint": self._fingerprint,
+                    "step": self.step,
+                    "loss": self.loss,
+                    "network": self.network.state_dict(),
+                    "average": self._average.state_dict(),
+                    "optimizer": self._optimizer.state_dict(),
+                    "schedule": self._schedule.state_dict(),
+                    "counts": self._counts,
+                }
+            )
+        self._processes.wait()
 
     def _resume(self) -> None:
         # On the CPU: the counts stay there, all else is copied to where the network is.

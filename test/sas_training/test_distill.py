@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import HashEncoder
+from labelled_rooms import TINY, labelled_scans, write_rooms
 from students import untrained_student
 
 from sas_ros.errors import SasError
@@ -21,7 +22,6 @@ from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.inputs import INPUTS
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.commands.train import origin_of
-from sas_training.distill import trainer as trainer_module
 from sas_training.distill.augment import (
     AugmentConfig,
     crop_around,
@@ -32,6 +32,7 @@ from sas_training.distill.augment import (
 from sas_training.distill.dataset import LabelledScans, SampleConfig, voxel_kinds, voxel_labels
 from sas_training.distill.feature_scenes import read_points
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.parallel import Processes
 from sas_training.distill.phrases import ABSENT, MEANT, calibration_phrases
 from sas_training.distill.trainer import TrainConfig, Trainer
 from sas_training.distill.words import CLUTTER, FINER, KINDS, SYNONYMS, WordBank
@@ -40,29 +41,14 @@ from sas_training.evaluation.labels import MATTERPORT21, SCANNET20
 from sas_training.scenes import procedural
 from sas_training.scenes.procedural import catalogue, clutter, wall_things
 
-TINY = MinkUNetConfig(6, 16, 8, (8,) * 8, (1,) * 8)
-
 
 @pytest.fixture
 def rooms(tmp_path: Path) -> Path:
-    """Three boxes with a bed: floor, walls and a block, as `sas world make` lays them out."""
-    folder = tmp_path / "world" / "rooms"
-    folder.mkdir(parents=True)
-    for number in range(3):
-        rng = np.random.default_rng(number)
-        floor = np.c_[rng.uniform(0, 4, (3000, 2)), np.zeros(3000)]
-        wall = np.c_[rng.uniform(0, 4, 3000), np.zeros(3000), rng.uniform(0, 2.4, 3000)]
-        bed = rng.uniform([1, 1, 0], [3, 2, 0.5], (3000, 3))
-        points = np.concatenate([floor, wall, bed]).astype(np.float32)
-        labels = np.repeat([1, 0, 3], 3000).astype(np.uint8)
-        labels[:50] = 255
-        np.savez(folder / f"room-{number:06d}.npz", points=points, labels=labels)
-    return folder.parent
+    return write_rooms(tmp_path / "world")
 
 
 def scans(rooms: Path, steps: int = 12) -> LabelledScans:
-    config = SampleConfig(voxel_size=0.2, scans_per_step=2)
-    return LabelledScans(rooms, SCANNET20, config, steps=steps, seed=3)
+    return labelled_scans(rooms, steps)
 
 
 def test_logits_equal_the_cosines_of_the_wide_features() -> None:
@@ -175,7 +161,7 @@ def spoiled(trainer: Trainer, how: str, monkeypatch: pytest.MonkeyPatch) -> None
                 return logits * np.nan if how == "loss" else (logits - logits.detach()).sqrt()
             return logits
 
-        monkeypatch.setattr(trainer_module, "scaled_cosine_logits", lost)
+        monkeypatch.setattr("sas_training.distill.trainer.scaled_cosine_logits", lost)
 
 
 def test_nothing_is_kept_of_a_step_that_goes_wrong(
@@ -213,8 +199,8 @@ def test_what_is_counted_stays_on_the_cpu(
     first = Trainer(scans(rooms), words, TINY, config, tmp_path)
     list(first.steps())
     # A device that holds no numbers: enough to see where things are put.
-    monkeypatch.setattr(trainer_module, "choose_device", lambda name: torch.device("meta"))
-    again = Trainer(scans(rooms), words, TINY, config, tmp_path)
+    nowhere = Processes(torch.device("meta"))
+    again = Trainer(scans(rooms), words, TINY, config, tmp_path, processes=nowhere)
     assert next(again.network.parameters()).device.type == "meta"
     assert torch.equal(again._counts, first._counts)
 
@@ -222,9 +208,9 @@ def test_what_is_counted_stays_on_the_cpu(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_run_on_a_gpu_goes_on(rooms: Path, tmp_path: Path) -> None:
     words = WordBank(SCANNET20, HashEncoder(), "{}")
-    config = TrainConfig(steps=4, workers=0, device="cuda")
+    config, gpu = TrainConfig(steps=4, workers=0), Processes(torch.device("cuda"))
     for first in (1, 2):
-        trainer = Trainer(scans(rooms, 4), words, TINY, config, tmp_path / "run")
+        trainer = Trainer(scans(rooms, 4), words, TINY, config, tmp_path / "run", processes=gpu)
         for step in trainer.steps():
             if step == 2 * first:
                 break

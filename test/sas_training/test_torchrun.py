@@ -1,4 +1,5 @@
-"""`torchrun ... sas distill`: two processes, killed between checkpoints, end as if they were not.
+"""`torchrun ... sas distill` and `sas train`: two processes, killed between checkpoints, end as if
+they were not.
 
 Nothing here is timed: what is started looks for the instant to die itself.
 """
@@ -10,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import pytest
 import torch
 from distillation import WORDS
 from killed import contents
+from labelled_rooms import write_rooms
 from teachers import box_room, write_scenes
 
+from sas_ros.language.available import MINILM, encoder_available
 from sas_ros.observation import Cloud, Up
 from sas_ros.segmenter import Segmenter
 from sas_ros.student.bundle import StudentBundle
@@ -81,9 +85,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def torchrun(place: Path, name: str, every: int, death: str = "") -> tuple[int, str, str]:
-    """Distil as NAME with two processes and a checkpoint `every` so many steps; the launcher's exit
-    status, and what all of them said.
+def torchrun(
+    place: Path, name: str, verb: str, arguments: Sequence[str], death: str = ""
+) -> tuple[int, str, str]:
+    """Train a student NAME in two processes; the launcher's exit status, and what all of them said.
 
     Returns when nobody is left who could say anything.
     """
@@ -97,24 +102,29 @@ def torchrun(place: Path, name: str, every: int, death: str = "") -> tuple[int, 
         "PYTHONPATH": os.pathsep.join([str(place / "site"), str(Path(__file__).parents[2])]),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "sas_training.cli", "distill", "--device", "cpu"]
-    command += ["--data", str(place / "scenes"), "--recipe", str(place / "recipe.toml")]
-    command += ["--embeddings", str(place / "words.npz"), "--run-folder", str(own / "run")]
-    command += [
-        "--checkpoint-every",
-        str(every),
-        "--workers",
-        "0",
-        "--quiet",
-        "--json",
-        "--name",
-        "s",
-    ]
-    command += ["-o", str(own / "s.safetensors")]
+    command += ["--nproc-per-node", "2", "-m", "sas_training.cli", verb, "--device", "cpu"]
+    command += ["--run-folder", str(own / "run"), "--workers", "0", "--quiet", "--name", "s"]
+    command += ["-o", str(own / "s.safetensors"), *arguments]
     ended = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, cwd=place
     )
     return ended.returncode, ended.stdout, ended.stderr
+
+
+def distil(place: Path, name: str, every: int, death: str = "") -> tuple[int, str, str]:
+    """Distil with a checkpoint `every` so many steps."""
+    arguments = ["--data", str(place / "scenes"), "--recipe", str(place / "recipe.toml")]
+    arguments += ["--embeddings", str(place / "words.npz"), "--json"]
+    return torchrun(place, name, "distill", [*arguments, "--checkpoint-every", str(every)], death)
+
+
+def said_by(place: Path, name: str) -> dict[str, list[Path]]:
+    """Which rank gave which files their names, in their order."""
+    written: dict[str, list[Path]] = {"0": [], "1": []}
+    for line in (place / name / "notes").read_text().splitlines():
+        rank, path = line.split(" ", 1)
+        written[rank].append(Path(path))
+    return written
 
 
 def checkpoint(place: Path, name: str) -> dict[str, Any]:
@@ -130,15 +140,12 @@ def test_two_processes_killed_between_checkpoints_go_on(
 ) -> None:
     """The first dies when it has written a history of step `death`, its checkpoint of `after`."""
     (place / "recipe.toml").write_text(RECIPE.format(views=views))
-    code, out, said = torchrun(place, "whole", every)
+    code, out, said = distil(place, "whole", every)
     assert code == 0, said
     # The first process speaks and writes; of what others have seen they write the histories.
     report = json.loads(out)
     assert report["steps"] == 6 and "self_points" in report["last_losses"]
-    written: dict[str, set[Path]] = {"0": set(), "1": set()}
-    for line in (place / "whole" / "notes").read_text().splitlines():
-        rank, path = line.split(" ", 1)
-        written[rank].add(Path(path))
+    written = {rank: set(paths) for rank, paths in said_by(place, "whole").items()}
     run = place / "whole" / "run"
     assert {run / CHECKPOINT, place / "whole" / "s.safetensors"} <= written["0"]
     assert written["1"] and {path.parent for path in written["1"]} == {run / "history"}
@@ -146,12 +153,12 @@ def test_two_processes_killed_between_checkpoints_go_on(
 
     # The histories are further than the checkpoint that a killed run goes on from.
     last = f"*.{death:09d}.safetensors"
-    code, out, said = torchrun(place, "cut", every, f"history/{last}")
+    code, out, said = distil(place, "cut", every, f"history/{last}")
     assert (code, out) == (-signal.SIGKILL, ""), said
     assert checkpoint(place, "cut")["step"] == after
     assert list((place / "cut" / "run" / "history").glob(last))
     assert not (place / "cut" / "s.safetensors").exists()
-    code, out, said = torchrun(place, "cut", every)
+    code, out, said = distil(place, "cut", every)
     assert code == 0 and said.count(f"going on from step {after} of 6") == 1, said
     assert json.loads(out)["last_losses"] == report["last_losses"]
     # No update of a history is lost, none counts twice, and nothing half written is left.
@@ -165,3 +172,27 @@ def test_two_processes_killed_between_checkpoints_go_on(
         Cloud(box_room(9, 400)[0]), Up(np.array([0.0, 0.0, 1.0]), "parameter")
     )
     assert torch.isfinite(scene.features).all() and scene.features.shape[1] == 16
+
+
+@pytest.mark.skipif(encoder_available(MINILM) is not None, reason="needs the MiniLM weights")
+def test_two_processes_that_learn_labels_go_on(place: Path) -> None:
+    write_rooms(place / "world")
+    arguments = ["--data", str(place / "world"), "--steps", "4", "--scans-per-step", "2"]
+    arguments += ["--voxel-size", "0.3", "--checkpoint-every", "2"]
+    code, _, said = torchrun(place, "whole", "train", arguments)
+    assert code == 0, said
+    written = said_by(place, "whole")
+    assert written["0"].count(place / "whole" / "run" / CHECKPOINT) == 2 and not written["1"]
+
+    code, out, said = torchrun(place, "cut", "train", arguments, f"run/{CHECKPOINT}")
+    assert (code, out) == (-signal.SIGKILL, ""), said
+    assert checkpoint(place, "cut")["step"] == 2
+    code, _, said = torchrun(place, "cut", "train", arguments)
+    assert code == 0 and said.count("going on from step 2 of 4") == 1, said
+    cut, whole = (StudentBundle.load(place / name / "s.safetensors") for name in ("cut", "whole"))
+    for key, value in whole.weights.items():
+        torch.testing.assert_close(cut.weights[key], value, rtol=0, atol=0, msg=key)
+    assert whole.provenance["processes"] == 2
+    # Half of the scans each is not what one process sees.
+    code, _, said = torchrun(place, "cut", "train", [*arguments, "--scans-per-step", "3"])
+    assert code != 0 and "3 scans a step cannot be shared by 2 processes" in said
