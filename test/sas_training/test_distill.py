@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,13 @@ from sas_training.distill.augment import (
     recolour,
     thin_out,
 )
-from sas_training.distill.dataset import LabelledScans, SampleConfig, voxel_kinds, voxel_labels
+from sas_training.distill.dataset import (
+    Batch,
+    LabelledScans,
+    SampleConfig,
+    voxel_kinds,
+    voxel_labels,
+)
 from sas_training.distill.feature_scenes import read_points
 from sas_training.distill.losses import scaled_cosine_logits
 from sas_training.distill.parallel import Processes
@@ -155,8 +162,8 @@ def spoiled(trainer: Trainer, how: str, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(trainer._average, "update_parameters", interrupted)
     else:
 
-        def lost(*arguments: object) -> torch.Tensor:
-            logits = scaled_cosine_logits(*arguments)  # type: ignore[arg-type]
+        def lost(*arguments: Any) -> torch.Tensor:
+            logits = scaled_cosine_logits(*arguments)
             if next(calls) == 2:  # finite, unless its gradient is what is lost
                 return logits * np.nan if how == "loss" else (logits - logits.detach()).sqrt()
             return logits
@@ -309,15 +316,15 @@ def test_batches_hold_the_colours_of_the_scans_or_none(rooms: Path) -> None:
         colors = np.where(stored["labels"][:, None] == 3, [255, 0, 0], [0, 0, 255])
         np.savez(path, **stored, colors=colors.astype(np.uint8))
 
-    def batch(**changes: float) -> object:
-        augment = AugmentConfig(repainted=0.0, patches=0, **changes)
+    def batch(colourless: float) -> Batch:
+        augment = AugmentConfig(repainted=0.0, patches=0, colourless=colourless)
         config = SampleConfig(voxel_size=0.2, scans_per_step=2, augment=augment)
         return LabelledScans(rooms, SCANNET20, config, steps=3, seed=1)[0]
 
-    without, coloured = batch(colourless=1.0), batch(colourless=0.0)
-    assert not without.inputs[:, 2:].any()  # type: ignore[attr-defined]
-    red, blue, flag = coloured.inputs[:, [2, 4, 5]].T  # type: ignore[attr-defined]
-    bed = coloured.labels == 3  # type: ignore[attr-defined]
+    without, coloured = batch(1.0), batch(0.0)
+    assert not without.inputs[:, 2:].any()
+    red, blue, flag = coloured.inputs[:, [2, 4, 5]].T
+    bed = coloured.labels == 3
     assert (flag == 1).all()
     assert (red - blue)[bed].median() > 0.5 > -0.5 > (red - blue)[~bed].median()
 

@@ -19,7 +19,6 @@ from labelled_rooms import (
 )
 
 from sas_ros.errors import SasError
-from sas_training.distill.parallel import Processes
 from sas_training.distill.trainer import TrainConfig, Trainer
 from sas_training.distill.words import WordBank
 from sas_training.evaluation.labels import SCANNET20
@@ -86,21 +85,3 @@ def test_processes_see_other_scans_of_the_same_kinds(rooms: Path) -> None:
 def test_scans_that_cannot_be_shared_are_a_sentence(rooms: Path) -> None:
     with pytest.raises(SasError, match="3 scans a step cannot be shared by 2 processes"):
         labelled_scans(rooms, 1, 3, 0, 2)
-
-
-def test_alone_is_the_default(rooms: Path, tmp_path: Path) -> None:
-    words = WordBank(SCANNET20, HashEncoder(), "{}")
-    config = TrainConfig(steps=1, workers=0)
-    runs = [
-        Trainer(labelled_scans(rooms), words, TINY, config, tmp_path / "a"),
-        Trainer(
-            labelled_scans(rooms),
-            words,
-            TINY,
-            config,
-            tmp_path / "b",
-            processes=Processes(torch.device("cpu")),
-        ),
-    ]
-    losses = [[trainer.loss for _ in trainer.steps()] for trainer in runs]
-    assert losses[0] == losses[1]
