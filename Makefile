@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 RUN := scripts/in_venv.sh
 ROOMS := 800
-STEPS := 13000
-MORE_STEPS := 3000
+STEPS := 9000
+MORE_STEPS := 2500
 
 .DEFAULT_GOAL := help
 .PHONY: help all demo student test lint setup clean
@@ -12,7 +12,7 @@ help:
 	@echo "make demo                        set up, scan a generated room, label it, ask for things, write pictures"
 	@echo "make demo SCAN=path [UP=x,y,z]   the same on a scan of yours (.ply .pcd .npy .npz .bin)"
 	@echo "make test [ARGS='-k clouds']     set up, then run all tests and checks"
-	@echo "make student                     train a student like the shipped one, from rooms to bundle (1.5 to 2.5 hours)"
+	@echo "make student                     train a student like the shipped one, from rooms to bundle (an hour and a half)"
 	@echo "make all                         set up everything for both, the second engine included, and run nothing"
 	@echo "make lint                        style and types only"
 	@echo "make clean                       remove .venv and everything that was built"

@@ -33,8 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--run", "--run-folder", type=Path, help="folder of the checkpoint (default: runs/NAME)"
     )
     parser.add_argument("--name", help="name of the student (default: name of the output file)")
-    parser.add_argument("--steps", type=whole_number(1), default=5000)
-    parser.add_argument("--scans-per-step", type=whole_number(1), default=4)
+    parser.add_argument("--steps", type=whole_number(1), default=10000)
+    parser.add_argument("--scans-per-step", type=whole_number(1), default=2)
+    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="(muon)")
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument(
         "--patches",
@@ -130,6 +131,7 @@ def _train(
     )
     config = TrainConfig(
         steps=arguments.steps,
+        optimiser=arguments.optimiser,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
         workers=arguments.workers,
@@ -175,6 +177,7 @@ def _train(
         # In the fingerprint of the run, so that no run goes on from another.
         "started_from": None if start is None else {"name": start.name, "sha256": start_sha256},
         "scans_per_step": arguments.scans_per_step,
+        "optimiser": arguments.optimiser,
         **({} if processes.world == 1 else {"processes": processes.world}),
         "seed": arguments.seed,
         "minutes_of_last_run": round((time.monotonic() - started) / 60, 1),

@@ -37,7 +37,7 @@ class SampleConfig:
 
     voxel_size: float = 0.08
     inputs: tuple[str, ...] = INPUTS
-    scans_per_step: int = 4
+    scans_per_step: int = 2
     crop: tuple[float, float] = (3.0, 4.5)
     whole: float = 0.2  # share of samples that are not cropped
     views: float = 0.25  # share of samples that are single depth frames

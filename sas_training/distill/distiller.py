@@ -25,7 +25,8 @@ from sas_training.distill.epoch_plan import EpochPlan
 from sas_training.distill.feature_batches import BatchSettings, FeatureBatch, FeatureBatches
 from sas_training.distill.feature_scenes import FeatureScenes
 from sas_training.distill.history import History
-from sas_training.distill.optimisation import Trunk, freeze_norms, make_optimiser
+from sas_training.distill.optimisation import Trunk, freeze_norms
+from sas_training.distill.optimiser import Optimiser
 from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.run_folder import RunFolder, load_checkpoint
@@ -130,7 +131,7 @@ class Distiller:
                 self.network, multi_avg_fn=average, use_buffers=True
             )
         self._trunk = Trunk(self.network, _DTYPES[schedule.precision])
-        self._optimiser = make_optimiser(schedule, self.network)
+        self._optimiser = self._new_optimiser()
         self._scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "float16")
         self._plan = EpochPlan(len(scenes), schedule.batch, schedule.repeats, recipe.seed)
         precision = recipe.self_distillation.precision
@@ -228,12 +229,10 @@ class Distiller:
         if self._recipe.network.norms == "frozen":
             freeze_norms(self.network)
         rate = self._stages.learning_rate(self.step)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         sums, counts, voxels = self._backward(batches)
         self._processes.sum_gradients(self.network.parameters())
-        self._scaler.unscale_(self._optimiser)
+        self._optimiser.unscale(self._scaler)
         longest = self._recipe.schedule.clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), longest))
         losses = {
@@ -247,7 +246,7 @@ class Distiller:
                 f"The loss became {loss} in step {self.step + 1}; lower the learning rate, or set "
                 "schedule.precision to float32."
             )
-        self._scaler.step(self._optimiser)
+        self._optimiser.step(rate, self._scaler)
         self._scaler.update()
         self._processes.average_statistics(self.network)
         if self._average is not None:
@@ -278,11 +277,15 @@ class Distiller:
                 sums[LOSSES.index(name)] += float(term.detach())
         return self._processes.sum(sums), counts, int(numbers[-1])
 
+    def _new_optimiser(self) -> Optimiser:
+        of = self._recipe.schedule
+        return Optimiser(of.optimiser, self.network, of.learning_rate, of.weight_decay)
+
     def _begin_stage_two(self) -> None:
         """What the released variant does before its second stage."""
         stage = self._recipe.self_distillation
         if stage.fresh_optimiser:
-            self._optimiser = make_optimiser(self._recipe.schedule, self.network)
+            self._optimiser = self._new_optimiser()
         if stage.initialise:
             own = range(self._processes.rank, len(self._scenes), self._processes.world)
             self.network.eval()
@@ -307,7 +310,7 @@ class Distiller:
                     "losses": self.losses,
                     "network": self.network.state_dict(),
                     "average": average,
-                    "optimiser": self._optimiser.state_dict(),
+                    "optimiser": self._optimiser.state(),
                     "scaler": self._scaler.state_dict(),
                 }
             )
@@ -329,7 +332,7 @@ class Distiller:
             self.network.load_state_dict(state["network"])
             if self._average is not None:
                 self._average.load_state_dict(state["average"])
-            self._optimiser.load_state_dict(state["optimiser"])
+            self._optimiser.load(state["optimiser"])
             self._scaler.load_state_dict(state["scaler"])
             self.step, self.losses = int(state["step"]), dict(state.get("losses", {}))
         if self._processes.first:

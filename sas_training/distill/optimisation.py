@@ -1,4 +1,4 @@
-"""Learning rates, optimisers, and a network that computes in half precision."""
+"""Learning rates, and a network that computes in half precision."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def learning_rate(settings: ScheduleSettings, step: int, steps: int) -> float:
     elif settings.schedule == "poly":
         rate *= (1 - step / max(1, steps)) ** settings.power
     return rate * min(1.0, (step + 1) / max(1, settings.warmup))
-
-
-def make_optimiser(settings: ScheduleSettings, network: nn.Module) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 class Trunk(nn.Module):

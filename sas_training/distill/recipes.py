@@ -16,6 +16,7 @@ from sas_ros.language.prompts import check_prompt
 from sas_ros.student.inputs import INPUTS
 from sas_ros.student.minkunet import MinkUNetConfig, minkunet14a, minkunet18a, minkunet34c
 from sas_training.distill.objectives import ObjectiveSettings
+from sas_training.distill.optimiser import OPTIMISERS
 from sas_training.distill.scene_augment import AugmentSettings
 from sas_training.distill.self_distillation import VARIANTS, SelfDistillation, variant
 from sas_training.distill.tables import config_folders, read_toml, read_value, settings_from
@@ -25,7 +26,6 @@ FOLDER = "distill"
 _FAMILIES = {"minkunet14a": minkunet14a, "minkunet18a": minkunet18a, "minkunet34c": minkunet34c}
 FAMILIES = (*_FAMILIES, "tiny")
 NORMS = ("batch", "frozen")
-OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("linear", "poly", "constant")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -99,7 +99,7 @@ class ScheduleSettings:
         epochs: passes over the scenes, each of `repeats` passes; the released code has 5 of them.
         batch: scenes per step, over all processes and accumulated parts.
         accumulate: parts that a process makes its share of a batch in, one after the other.
-        optimiser: one of `OPTIMISERS`.
+        optimiser: one of `sas_training.distill.optimiser.OPTIMISERS`.
         schedule: "linear" from `learning_rate` to `final_learning_rate`; "poly" times
             (1 - progress) to the `power`; or "constant".
         warmup: steps in which the learning rate rises from zero.

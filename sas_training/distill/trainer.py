@@ -20,6 +20,7 @@ from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.distill.dataset import Batch, LabelledScans
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.optimiser import Optimiser
 from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.words import AskedWords, WordBank
@@ -31,9 +32,14 @@ TINY_PLANES = (24, 32, 64, 128, 96, 64, 32, 32)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how hard to train."""
+    """How long and how hard to train.
 
-    steps: int = 5000
+    Attributes:
+        optimiser: one of `sas_training.distill.optimiser.OPTIMISERS`.
+    """
+
+    steps: int = 10000
+    optimiser: str = "muon"
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     warmup: int = 200
@@ -94,12 +100,9 @@ class Trainer:
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
             use_buffers=True,
         )
-        self._optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
+        self._optimiser = Optimiser(
+            config.optimiser, self.network, config.learning_rate, config.weight_decay
         )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
         self._counts = torch.ones(len(words.names), dtype=torch.float64)
         self._fingerprint = json.dumps(
             {
@@ -201,7 +204,7 @@ class Trainer:
         )
         weight = weights[known].to(self._device)
         loss = (losses * weight).sum() / self._processes.sum(weight.sum()).clamp_min(1e-12)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         self._processes.sum_gradients(self.network.parameters())
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 5.0))
@@ -211,8 +214,7 @@ class Trainer:
                 f"The loss became {value} with gradients of length {norm} in step {self.step + 1}; "
                 "lower the learning rate."
             )
-        self._optimizer.step()
-        self._schedule.step()
+        self._optimiser.step(self._rate())
         self._processes.average_statistics(self.network)
         self._average.update_parameters(self.network)
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
@@ -232,10 +234,12 @@ class Trainer:
         weights = frequency.clamp_min(1e-4) ** -self._config.class_weight_power
         return (weights / (weights * frequency).sum()).float()
 
-    def _rate(self, step: int) -> float:
+    def _rate(self) -> float:
+        """The learning rate of the next step: it rises, and falls as a cosine."""
         config = self._config
-        warm = min(1.0, (step + 1) / max(1, config.warmup))
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.steps))))
+        warm = min(1.0, (self.step + 1) / max(1, config.warmup))
+        falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / max(1, config.steps))))
+        return config.learning_rate * warm * falling
 
     def _save(self) -> None:
         if self._processes.first:
@@ -246,8 +250,7 @@ class Trainer:
                     "loss": self.loss,
                     "network": self.network.state_dict(),
                     "average": self._average.state_dict(),
-                    "optimizer": self._optimizer.state_dict(),
-                    "schedule": self._schedule.state_dict(),
+                    "optimiser": self._optimiser.state(),
                     "counts": self._counts,
                 }
             )
@@ -260,7 +263,6 @@ class Trainer:
             return
         self.network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._optimiser.load(state["optimiser"])
         self._counts = state["counts"]
         self.step, self.loss = int(state["step"]), float(state["loss"])

@@ -1,0 +1,60 @@
+"""What moves the weights of a student: one optimiser, or two that share them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sas_ros.student.minkunet import MinkUNet
+from sas_training.distill.muon import Muon
+
+OPTIMISERS = ("adam", "adamw", "muon")
+
+
+class Optimiser:
+    """What moves the weights of a student.
+
+    Args:
+        kind: one of `OPTIMISERS`. "muon" is for kernels between two layers of features; for the
+            first and the last layer, biases and norms it is AdamW, as in its source.
+    """
+
+    def __init__(
+        self, kind: str, network: MinkUNet, learning_rate: float, weight_decay: float
+    ) -> None:
+        outer = {id(network.conv0p1s1.kernel), id(network.final.kernel)}
+        inner = [p for p in network.parameters() if p.ndim > 1 and id(p) not in outer]
+        chosen = {id(p) for p in inner} if kind == "muon" else set()
+        rest = [p for p in network.parameters() if id(p) not in chosen]
+        adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+        self._parts: list[torch.optim.Optimizer] = [
+            adam(rest, lr=learning_rate, weight_decay=weight_decay)
+        ]
+        if chosen:
+            self._parts.append(Muon(inner, lr=learning_rate, weight_decay=weight_decay))
+
+    def step(self, learning_rate: float, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Move the weights by their gradients; with `scaler`, where those are finite."""
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            if scaler is None:
+                part.step()
+            else:
+                scaler.step(part)
+
+    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        """Take the factor out of the gradients that they were scaled with."""
+        for part in self._parts:
+            scaler.unscale_(part)
+
+    def state(self) -> list[dict[str, Any]]:
+        """For a checkpoint."""
+        return [part.state_dict() for part in self._parts]
+
+    def load(self, state: list[dict[str, Any]] | dict[str, Any]) -> None:
+        """Go on from a `state`; from a bare dictionary too, as Adam's was kept once."""
+        states = [state] if isinstance(state, dict) else state
+        for part, kept in zip(self._parts, states, strict=True):
+            part.load_state_dict(kept)
