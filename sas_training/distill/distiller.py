@@ -26,7 +26,7 @@ from sas_training.distill.feature_batches import BatchSettings, FeatureBatch, Fe
 from sas_training.distill.feature_scenes import FeatureScenes
 from sas_training.distill.history import History
 from sas_training.distill.optimisation import Trunk, freeze_norms
-from sas_training.distill.optimiser import Optimiser
+from sas_training.distill.optimiser import Optimiser, student_optimiser
 from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.recipes import Recipe
 from sas_training.distill.run_folder import RunFolder, load_checkpoint
@@ -279,7 +279,7 @@ class Distiller:
 
     def _new_optimiser(self) -> Optimiser:
         of = self._recipe.schedule
-        return Optimiser(of.optimiser, self.network, of.learning_rate, of.weight_decay)
+        return student_optimiser(of.optimiser, self.network, of.weight_decay)
 
     def _begin_stage_two(self) -> None:
         """What the released variant does before its second stage."""

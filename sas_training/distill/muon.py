@@ -55,23 +55,36 @@ class Muon(torch.optim.Optimizer):
     0.2 of the rate (root mean square).
 
     Args:
-        parameters: of two dimensions or more; the last is the output.
+        parameters: of two dimensions or more.
         lr: learning rate.
         gain: what it is multiplied by.
         momentum: how much of the gradients before is kept; Nesterov's, as in the source.
         weight_decay: share of the weights, by the rate, that a step takes away.
+        outputs: the dimension that outputs are in: the last, or 0 as `torch.nn` has it.
     """
 
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
-        lr: float,
+        lr: float = 1e-3,
         gain: float = 2.0,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        outputs: int = -1,
     ) -> None:
-        settings = {"lr": lr, "gain": gain, "momentum": momentum, "weight_decay": weight_decay}
+        settings = {
+            "lr": lr,
+            "gain": gain,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "outputs": outputs,
+        }
         super().__init__(parameters, settings)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("outputs", -1)  # checkpoints of before it was there
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -91,7 +104,9 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(weights)
         momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
-        along = gradient.add(momentum, alpha=group["momentum"]).flatten(0, -2)
+        along = gradient.add(momentum, alpha=group["momentum"]).movedim(group["outputs"], -1)
+        matrix = along.flatten(0, -2)
         weights.mul_(1 - rate * group["weight_decay"])
-        length = 0.2 * math.sqrt(max(along.shape)) * rate
-        weights.add_(orthogonalised(along).view_as(weights), alpha=-length)
+        length = 0.2 * math.sqrt(max(matrix.shape)) * rate
+        direction = orthogonalised(matrix).view_as(along).movedim(-1, group["outputs"])
+        weights.add_(direction, alpha=-length)

@@ -1,10 +1,12 @@
-"""What moves the weights of a student: one optimiser, or two that share them."""
+"""What moves the weights of a network: one optimiser, or two that share them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from sas_ros.student.minkunet import MinkUNet
 from sas_training.distill.muon import Muon
@@ -13,26 +15,33 @@ OPTIMISERS = ("adam", "adamw", "muon")
 
 
 class Optimiser:
-    """What moves the weights of a student.
+    """What moves the weights of a network.
 
     Args:
         kind: one of `OPTIMISERS`. "muon" is for kernels between two layers of features; for the
             first and the last layer, biases and norms it is AdamW, as in its source.
+        network: its weights.
+        ends: kernels of the first and the last layer.
+        weight_decay: share of the weights, by the learning rate, that a step takes away.
+        outputs: dimension of a kernel that its outputs are in.
     """
 
     def __init__(
-        self, kind: str, network: MinkUNet, learning_rate: float, weight_decay: float
+        self,
+        kind: str,
+        network: nn.Module,
+        ends: Sequence[nn.Parameter],
+        weight_decay: float,
+        outputs: int = -1,
     ) -> None:
-        outer = {id(network.conv0p1s1.kernel), id(network.final.kernel)}
+        outer = {id(kernel) for kernel in ends}
         inner = [p for p in network.parameters() if p.ndim > 1 and id(p) not in outer]
         chosen = {id(p) for p in inner} if kind == "muon" else set()
         rest = [p for p in network.parameters() if id(p) not in chosen]
         adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
-        self._parts: list[torch.optim.Optimizer] = [
-            adam(rest, lr=learning_rate, weight_decay=weight_decay)
-        ]
+        self._parts: list[torch.optim.Optimizer] = [adam(rest, weight_decay=weight_decay)]
         if chosen:
-            self._parts.append(Muon(inner, lr=learning_rate, weight_decay=weight_decay))
+            self._parts.append(Muon(inner, weight_decay=weight_decay, outputs=outputs))
 
     def step(self, learning_rate: float, scaler: torch.amp.GradScaler | None = None) -> None:
         """Move the weights by their gradients; with `scaler`, where those are finite."""
@@ -58,3 +67,9 @@ class Optimiser:
         states = [state] if isinstance(state, dict) else state
         for part, kept in zip(self._parts, states, strict=True):
             part.load_state_dict(kept)
+
+
+def student_optimiser(kind: str, network: MinkUNet, weight_decay: float) -> Optimiser:
+    """An `Optimiser` of a student."""
+    ends = (network.conv0p1s1.kernel, network.final.kernel)
+    return Optimiser(kind, network, ends, weight_decay)

@@ -20,7 +20,7 @@ from sas_ros.sparse import CoordinateManager, SparseTensor
 from sas_ros.student.minkunet import MinkUNet, MinkUNetConfig
 from sas_training.distill.dataset import Batch, LabelledScans
 from sas_training.distill.losses import scaled_cosine_logits
-from sas_training.distill.optimiser import Optimiser
+from sas_training.distill.optimiser import student_optimiser
 from sas_training.distill.parallel import Processes, synchronise_norms
 from sas_training.distill.run_folder import RunFolder
 from sas_training.distill.words import AskedWords, WordBank
@@ -100,9 +100,7 @@ class Trainer:
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
             use_buffers=True,
         )
-        self._optimiser = Optimiser(
-            config.optimiser, self.network, config.learning_rate, config.weight_decay
-        )
+        self._optimiser = student_optimiser(config.optimiser, self.network, config.weight_decay)
         self._counts = torch.ones(len(words.names), dtype=torch.float64)
         self._fingerprint = json.dumps(
             {

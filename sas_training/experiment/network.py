@@ -41,6 +41,12 @@ class SmallNetwork(nn.Module):
         self.up = nn.ModuleList([_block(d + c, c), _block(c + b, b), _block(b + a, TRUNK)])
         self.kernel = nn.Parameter(torch.randn(TRUNK, outputs) * TRUNK**-0.5)
 
+    @property
+    def ends(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """The kernels of the first and the last layer."""
+        first = self.down[0].get_parameter("0.0.weight")
+        return first, self.kernel
+
     def trunk(self, pictures: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) pictures of -1 to 1 to (B, 48, H / 2, W / 2); sides of whole cells."""
         levels = [pictures]

@@ -12,6 +12,7 @@ from typing import Any
 
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import check_prompt
+from sas_training.distill.optimiser import OPTIMISERS
 from sas_training.distill.recipes import Recipe, VocabularySettings
 from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.distill.words import class_text
@@ -37,6 +38,7 @@ class TeacherSettings:
         noise: that share, 0 to 1.
         blur: it sees means of blur x blur pixels of its picture.
         steps, batch, learning_rate: of its training.
+        optimiser: one of `sas_training.distill.optimiser.OPTIMISERS`.
         width: channels of its first layer.
     """
 
@@ -49,11 +51,16 @@ class TeacherSettings:
     steps: int = 1000
     batch: int = 8
     learning_rate: float = 2e-3
+    optimiser: str = "adamw"
     width: int = 24
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SasError(f"The kind {self.kind!r} is unknown; known are {', '.join(KINDS)}.")
+        if self.optimiser not in OPTIMISERS:
+            raise SasError(
+                f"The optimiser {self.optimiser!r} is unknown; use {', '.join(OPTIMISERS)}."
+            )
         for name in (*self.known, *self.noisy):
             if name not in SCANNET20.names:
                 raise SasError(f"{name!r} is no class; known are {', '.join(SCANNET20.names)}.")

@@ -18,6 +18,7 @@ from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
 from sas_ros.student.inputs import choose_device
 from sas_training.distill.losses import scaled_cosine_logits
+from sas_training.distill.optimiser import Optimiser
 from sas_training.evaluation.labels import SCANNET20
 from sas_training.experiment.network import CELL, SmallNetwork, channels_last, network_input
 from sas_training.experiment.pictures import LabelledPictures
@@ -75,8 +76,8 @@ class TeacherTraining:
         torch.manual_seed(seed)
         network = SmallNetwork(settings.width, outputs).to(self._device)
         self.network = channels_last(network)
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=0.01
+        self._optimiser = Optimiser(
+            settings.optimiser, self.network, self.network.ends, weight_decay=0.01, outputs=0
         )
         self.step, self.loss = 0, math.nan
         self._resume()
@@ -105,18 +106,16 @@ class TeacherTraining:
         pictures = ((pictures + 1) * light - 1).contiguous(memory_format=torch.channels_last)
         if rng.random() < 0.5:
             pictures, labels = pictures.flip(3), labels.flip(2)
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.learning_rate * self._rate()
         self.network.train()
         known = labels >= 0
         rows = self.network.rows(pictures)[known]
         loss = nn.functional.cross_entropy(
             self._logits(rows), labels[known], self._weights, reduction="mean"
         )
-        self._optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self._optimiser.step()
+        self._optimiser.step(settings.learning_rate * self._rate())
         value = float(loss.detach())
         if not math.isfinite(value) and bool(known.any()):
             raise SasError(f"The loss became {value} at step {self.step}; lower the learning rate.")
@@ -154,7 +153,7 @@ class TeacherTraining:
             "step": self.step,
             "loss": self.loss,
             "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self._optimiser.state(),
         }
         with atomic_path(self._checkpoint) as temporary:
             torch.save(state, temporary)
@@ -173,7 +172,7 @@ class TeacherTraining:
                 f"{self._checkpoint} belongs to a teacher with other settings; remove it."
             )
         self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimiser.load(state["optimiser"])
         self.step, self.loss = int(state["step"]), float(state["loss"])
 
 

@@ -59,6 +59,7 @@ def test_what_is_published_has_rooms_and_repetitions_enough(scale: str) -> None:
         ('[teachers.surfaces]\nwords = ["a"]', "1 words for 20 known classes"),
         ('[teachers.surfaces]\nnoise = 0.5\nnoisy = ["bed"]', "two classes or more"),
         ("[teachers.surfaces]\nblur = 3", "blur must be 1, 2 or 4"),
+        ("[teachers.surfaces]\noptimiser = 'sgd'", "optimiser 'sgd' is unknown"),
         ("[capability]\nmeasure = 'mean'", "macro or micro"),
         ("[final]\nworld = 1", "different seeds"),
         ("[final]\nruns = [1]", "share a seed"),

@@ -89,9 +89,13 @@ def test_noise_renames_whole_objects_by_one_other_class() -> None:
     assert not np.array_equal(taught, taught_labels(pictures, settings, 4))
 
 
-@pytest.mark.parametrize("kind", ["pixels", "masks"])
-def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, kind: str) -> None:
-    settings = TeacherSettings(kind=kind, known=("chair", "wall"), steps=6, batch=2, width=4)
+@pytest.mark.parametrize(("kind", "optimiser"), [("pixels", "adamw"), ("masks", "muon")])
+def test_a_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, kind: str, optimiser: str
+) -> None:
+    settings = TeacherSettings(
+        kind=kind, known=("chair", "wall"), steps=6, batch=2, width=4, optimiser=optimiser
+    )
     texts = _words().of(settings.said)
 
     def training(name: str) -> TeacherTraining:
