@@ -23,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=(*KINDS, _IMAGES),
-        default="bag",
-        help="as of `sas scenes`, or images: without poses, so that no points are fused (bag)",
+        help="as of `sas scenes` (what its layout says), or images: without poses, so that no "
+        "points are fused",
     )
     parser.add_argument(
         "--config", type=Path, required=True, help="teachers and fusion: .toml (docs/learn.md)"
@@ -75,8 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_training.learn.files import LearnFiles
     from sas_training.learn.fusion_report import Wanted, write_fusion_report
     from sas_training.learn.settings import load_settings
+    from sas_training.scenes.kinds import kind_of
     from sas_training.teachers.images import find_images
 
+    arguments.kind = arguments.kind or kind_of(arguments.path)
     settings = load_settings(arguments.config)
     files = LearnFiles.plan(arguments.run, _recording(arguments), settings)
     asked = AskedWords.of(files, arguments.words, arguments.numbers)

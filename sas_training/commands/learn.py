@@ -1,4 +1,4 @@
-"""`sas learn PATH --kind KIND`: from a recording or posed images to a student of one's own."""
+"""`sas learn PATH`: from a recording or posed images to a student of one's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from sas_training.scenes.kinds import KINDS
 
     parser.add_argument("path", type=Path, help="recording, or folder of posed images")
-    parser.add_argument("--kind", choices=tuple(KINDS), default="bag", help="(bag)")
+    parser.add_argument("--kind", choices=tuple(KINDS), help="(what its layout says)")
     parser.add_argument(
         "--config", type=Path, required=True, help="teachers, fusion, recipe: .toml (docs/learn.md)"
     )
@@ -44,17 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     from sas_training.learn.files import LearnFiles, Recording
     from sas_training.learn.learning import learn
     from sas_training.learn.settings import load_settings
-    from sas_training.scenes.kinds import open_scenes
+    from sas_training.scenes.kinds import kind_of, open_scenes
 
     settings = load_settings(arguments.config)
     reading = settings_of(arguments)
-    scenes = open_scenes(arguments.kind, arguments.path, reading)
+    kind = arguments.kind or kind_of(arguments.path)
+    scenes = open_scenes(kind, arguments.path, reading)
     for name in arguments.only:
         if name not in scenes.names:
             scenes.named(name)  # says which there are
     up = parse_up(arguments.up)
     recording = Recording(
-        arguments.kind,
+        kind,
         arguments.path,
         reading,
         None if up is None else (float(up[0]), float(up[1]), float(up[2])),

@@ -14,6 +14,20 @@ from sas_training.distill.muon import Muon
 OPTIMISERS = ("adam", "adamw", "muon")
 
 
+class _Together(torch.optim.Optimizer):
+    """Several optimisers as one: a scaler that finds a gradient of any not finite moves none."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        groups = (group for part in parts for group in part.param_groups)
+        super().__init__([weights for group in groups for weights in group["params"]], {})
+        self._parts = parts
+
+    def step(self, closure: Any = None) -> Any:
+        """Each part's step."""
+        for part in self._parts:
+            part.step()
+
+
 class Optimiser:
     """What moves the weights of a network.
 
@@ -42,21 +56,21 @@ class Optimiser:
         self._parts: list[torch.optim.Optimizer] = [adam(rest, weight_decay=weight_decay)]
         if chosen:
             self._parts.append(Muon(inner, weight_decay=weight_decay, outputs=outputs))
+        self._together = _Together(self._parts)
 
     def step(self, learning_rate: float, scaler: torch.amp.GradScaler | None = None) -> None:
         """Move the weights by their gradients; with `scaler`, where those are finite."""
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = learning_rate
-            if scaler is None:
-                part.step()
-            else:
-                scaler.step(part)
+        if scaler is None:
+            self._together.step()
+        else:
+            scaler.step(self._together)
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Take the factor out of the gradients that they were scaled with."""
-        for part in self._parts:
-            scaler.unscale_(part)
+        scaler.unscale_(self._together)
 
     def state(self) -> list[dict[str, Any]]:
         """For a checkpoint."""

@@ -6,7 +6,7 @@ fields below, in the table of its dataclass; what is left out keeps the value it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,16 +196,25 @@ class Recipe:
         return asdict(self)
 
 
-def recipe_from(tables: dict[str, Any], where: str) -> Recipe:
+def recipe_from(tables: Mapping[str, Any], where: str) -> Recipe:
     """A recipe of the tables of a TOML file; raises SasError, see `settings_from`."""
+    return settings_from(Recipe(self_distillation=preset_of(tables, where)), tables, where)
+
+
+def preset_of(tables: Mapping[str, Any], where: str) -> SelfDistillation:
+    """What the values of stage 2 begin as in a recipe's tables: the variant that is named there.
+
+    Raises:
+        SasError: there is no such variant.
+    """
     stage = tables.get("self_distillation", {})
-    name = stage.get("variant", "paper") if isinstance(stage, dict) else "paper"
+    name = stage.get("variant", "paper") if isinstance(stage, Mapping) else "paper"
     if name not in VARIANTS:
         raise SasError(
             f"{where}, table self_distillation: the variant {name!r} is unknown; known are "
             f"{', '.join(VARIANTS)}."
         )
-    return settings_from(Recipe(self_distillation=variant(name)), tables, where)
+    return variant(name)
 
 
 def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:

@@ -6,14 +6,14 @@ choices are made on the seeds of development and measured once on the final ones
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import check_prompt
 from sas_training.distill.optimiser import OPTIMISERS
-from sas_training.distill.recipes import Recipe, VocabularySettings
+from sas_training.distill.recipes import Recipe, VocabularySettings, preset_of
 from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.distill.words import class_text
 from sas_training.evaluation.labels import SCANNET20
@@ -237,7 +237,13 @@ class ExperimentSettings:
 def load_settings(scale_or_path: str) -> ExperimentSettings:
     """Read the settings of a scale, or a TOML file; raises SasError for a mistake in it."""
     path = _find(scale_or_path)
-    return settings_from(ExperimentSettings(), read_toml(path), str(path))
+    tables, base = read_toml(path), ExperimentSettings()
+    student = tables.get("student")
+    if isinstance(student, dict):
+        stage = preset_of(student, f"{path}, table student")
+        if stage.used:  # one that is not is refused below, with the file's name
+            base = replace(base, student=replace(base.student, self_distillation=stage))
+    return settings_from(base, tables, str(path))
 
 
 def _find(scale_or_path: str) -> Path:

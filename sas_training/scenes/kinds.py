@@ -80,3 +80,32 @@ def open_scenes(kind: str, path: Path | str, settings: SceneSettings | None = No
     reader = getattr(importlib.import_module(f"{__package__}.{found.module}"), found.function)
     arguments = (kind, Path(path)) if found.named else (Path(path),)
     return cast("Scenes", reader(*arguments, settings))
+
+
+def kind_of(path: Path | str) -> str:
+    """The kind of scenes that lie at a path, by their layout alone.
+
+    Raises:
+        SasError: there is nothing, it has the layout of no kind, or that of several.
+    """
+    if not Path(path).exists():
+        raise SasError(f"{path} is not there.")
+    fitting = [kind for kind in KINDS if _opens(kind, path)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise SasError(
+            f"{path} may hold scenes of the kinds {' or '.join(fitting)}; say which (--kind)."
+        )
+    raise SasError(
+        f"{path} has the layout of none of the kinds of scenes: {', '.join(KINDS)}. What is wrong "
+        "for one of them: sas scenes KIND PATH."
+    )
+
+
+def _opens(kind: str, path: Path | str) -> bool:
+    try:
+        open_scenes(kind, path)
+    except SasError:
+        return False
+    return True

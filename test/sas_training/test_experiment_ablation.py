@@ -20,6 +20,7 @@ from sas_ros.files import atomic_write
 from sas_ros.language.available import MINILM, encoder_available
 from sas_training.cli import main
 from sas_training.distill.distiller import shared_epochs
+from sas_training.distill.self_distillation import variant
 from sas_training.experiment import making, students
 from sas_training.experiment.controls import ABLATION_ROWS, CONTROLS
 from sas_training.experiment.files import FEATURES, Files
@@ -72,6 +73,16 @@ def test_mistakes_in_settings_are_named(tmp_path: Path, text: str, message: str)
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(SasError, match=message):
+        load_settings(str(path))
+
+
+def test_a_variant_of_stage_two_brings_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text("[student.self_distillation]\nvariant = 'released'\nweight = 0.5")
+    stage = load_settings(str(path)).student.self_distillation
+    assert stage == replace(variant("released"), weight=0.5)
+    path.write_text("[student.self_distillation]\nvariant = 'third'")
+    with pytest.raises(SasError, match=r"table student.*'third' is unknown; known are paper"):
         load_settings(str(path))
 
 

@@ -30,7 +30,7 @@ from sas_training.scenes.cameras import (
 )
 from sas_training.scenes.fusing import FrameSource, color_agreement, fuse_scene, projection_of
 from sas_training.scenes.images import decode_color, decode_plane, depth_metres, read_matrix
-from sas_training.scenes.kinds import KINDS, open_scenes
+from sas_training.scenes.kinds import KINDS, kind_of, open_scenes
 from sas_training.scenes.reading import Scenes, SceneSettings, numbered, wrong_folder
 from sas_training.scenes.scene import Frame, Frames, Scene
 
@@ -214,6 +214,30 @@ def test_every_kind_refuses_a_wrong_folder_in_a_sentence(kind: str, tmp_path: Pa
         open_scenes(kind, tmp_path)
     with pytest.raises(SasError, match="is not there"):
         open_scenes(kind, tmp_path / "nowhere")
+
+
+def test_what_lies_at_a_path_is_seen_by_its_layout(tmp_path: Path) -> None:
+    bag = tmp_path / "recording.mcap"
+    bag.touch()
+    assert kind_of(bag) == "bag"
+    scans, frames = tmp_path / "scans", tmp_path / "frames"
+    for name in ("color", "depth", "pose", "intrinsic"):
+        (scans / "scene0000_00" / name).mkdir(parents=True)
+    (scans / "scene0000_00" / "scene0000_00_vh_clean_2.ply").touch()
+    assert kind_of(scans) == "scannet"
+    frames.mkdir()
+    (frames / "frame-000000.pose.txt").touch()
+    (frames / "frame-000000.color.png").touch()
+    assert kind_of(frames) == "7scenes"
+    with pytest.raises(SasError, match="is not there"):
+        kind_of(tmp_path / "nowhere")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(SasError, match="none of the kinds of scenes: 7scenes, bag"):
+        kind_of(tmp_path / "photos")
+    (frames / "metadata.yaml").touch()
+    with pytest.raises(SasError, match="of the kinds 7scenes or bag"):
+        kind_of(frames)
 
 
 def test_an_unknown_kind() -> None:
