@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scale",
         default="small",
         metavar="SCALE",
-        help="tiny (a test of the machinery), small (two cores, 75 minutes), full (a GPU), or a "
+        help="tiny (a test of the machinery), small (two cores, about an hour), full (a GPU), or a "
         ".toml file (small)",
     )
     ablation.add_argument(

@@ -696,7 +696,7 @@ def test_classes_beside_the_vertices_of_a_room_are_read(
     assert json.loads(capsys.readouterr().out)["scans"][0]["accuracy"] == 1.0
 
 
-@pytest.mark.parametrize("scene", ["scene0000_00", "scene0006_00"])
+@pytest.mark.parametrize("scene", ["scene0000_00", "scene0006_00", "scene0010_00"])
 def test_real_rooms_lose_little(scene: str, test_data: Path) -> None:
     from sas_training.evaluation.labelled import read_labelled
 
