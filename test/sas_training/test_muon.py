@@ -171,7 +171,9 @@ def test_a_scaler_moves_all_weights_or_none(lost: str) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     for weights in network.parameters():
         weights.grad = torch.full_like(weights, 8.0)
-    network.get_parameter(lost).grad.flatten()[0] = torch.inf  # type: ignore[union-attr]
+    gradient = network.get_parameter(lost).grad
+    assert gradient is not None
+    gradient.view(-1)[0] = torch.inf
     scaler.scale(torch.ones(()))
     optimiser.unscale(scaler)
     optimiser.step(5e-3, scaler)
