@@ -23,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=(*KINDS, _IMAGES),
-        help="as of `sas scenes` (what its layout says), or images: without poses, so that no "
-        "points are fused",
+        help="as of `sas scenes` (default: as its layout says), or images: without poses, so that "
+        "no points are fused",
     )
     parser.add_argument(
         "--config", type=Path, required=True, help="teachers and fusion: .toml (docs/learn.md)"

@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from sas_training.scenes.kinds import KINDS
 
     parser.add_argument("path", type=Path, help="recording, or folder of posed images")
-    parser.add_argument("--kind", choices=tuple(KINDS), help="(what its layout says)")
+    parser.add_argument("--kind", choices=tuple(KINDS), help="(default: as its layout says)")
     parser.add_argument(
         "--config", type=Path, required=True, help="teachers, fusion, recipe: .toml (docs/learn.md)"
     )
