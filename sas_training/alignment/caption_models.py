@@ -11,7 +11,13 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_training.alignment.captioners import cut_out
-from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
+from sas_training.teachers.hub_models import (
+    LOCAL,
+    Options,
+    find_model,
+    first_line,
+    transformers_library,
+)
 from sas_training.teachers.registry import half_on, pick_device
 from sas_training.teachers.teacher import Description, Image, LabelledMask
 
@@ -45,6 +51,9 @@ FAMILIES = {
 }
 
 
+_OPTIONS = Options("captioner weights", "")
+
+
 class CaptionModel:
     """A `Captioner` of a folder that transformers has saved.
 
@@ -73,7 +82,7 @@ class CaptionModel:
         family = FAMILIES[name]
         who = f"The captioner {name}"
         library = transformers_library(who)
-        found = find_model(weights, "", who, family.example)
+        found = find_model(weights, "", who, family.example, _OPTIONS)
         self._device = torch.device(pick_device(device))
         self._prompt, self._batch = family.prompt, batch
         self._search = {"num_beams": beams, "do_sample": False, "max_new_tokens": tokens}

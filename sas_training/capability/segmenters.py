@@ -15,13 +15,20 @@ import torch
 
 from sas_ros.errors import SasError
 from sas_training.capability.points import Mask
-from sas_training.teachers.hub_models import LOCAL, find_model, first_line, transformers_library
+from sas_training.teachers.hub_models import (
+    LOCAL,
+    Options,
+    find_model,
+    first_line,
+    transformers_library,
+)
 from sas_training.teachers.registry import half_on, pick_device
 from sas_training.teachers.teacher import Image, check_image
 
 SEGMENTERS = ("none", "segment-anything", "transformers")
 """Names of what can be loaded."""
 EXAMPLE = "facebook/sam-vit-huge"
+_OPTIONS = Options("--sam-weights", "--sam-model")
 _FAMILIES = {"sam": ("SamModel", "SamProcessor"), "sam2": ("Sam2Model", "Sam2Processor")}
 
 
@@ -98,7 +105,7 @@ class TransformersSam:
     ) -> None:
         who = "The segmenter transformers"
         library = transformers_library(who)
-        found = find_model(weights, model, who, EXAMPLE)
+        found = find_model(weights, model, who, EXAMPLE, _OPTIONS)
         self._device, self._multimask = torch.device(pick_device(device)), multimask
         try:
             config = library.AutoConfig.from_pretrained(found.folder, **LOCAL)

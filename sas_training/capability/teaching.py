@@ -15,12 +15,12 @@ from sas_ros.errors import SasError
 from sas_ros.language.available import MINILM
 from sas_ros.language.encoder import TextEncoder, load_encoder
 from sas_training.alignment.aligned import AlignedTeacher
-from sas_training.alignment.captioners import CaptionedTeacher, load_captioner
 from sas_training.alignment.spacy_grammar import load_grammar
 from sas_training.capability.class_maps import Caller
+from sas_training.learn.loading import load_choice
 from sas_training.learn.settings import TeacherChoice
 from sas_training.teachers.cache import FrameCache
-from sas_training.teachers.registry import TEACHERS, load_teacher
+from sas_training.teachers.registry import TEACHERS
 from sas_training.teachers.teacher import PixelTeacher, Teacher
 from sas_training.vocabularies import Words
 
@@ -84,7 +84,7 @@ def load_callers(
         raise SasError(f"Teachers need different titles; there are {', '.join(titles)}.")
     if not choices:
         return {}, {}
-    loaded = {one.called: _loaded(one, device) for one in choices}
+    loaded = {one.called: load_choice(one, device) for one in choices}
     spaces = [one.text_encoder for one in loaded.values() if isinstance(one, PixelTeacher)]
     name = encoder or (spaces[0] if spaces else MINILM)
     for title, one in loaded.items():
@@ -111,20 +111,6 @@ def vectors_hash(rows: npt.NDArray[np.float32]) -> str:
     """
     rounded = np.ascontiguousarray(rows.round(2) + 0.0, "<f4")
     return hashlib.sha256(rounded.tobytes()).hexdigest()
-
-
-def _loaded(choice: TeacherChoice, device: str) -> Teacher:
-    """A teacher, with its captioner where it has one."""
-    teacher = load_teacher(choice.name, choice.options(device))
-    weights = Path(choice.captioner_weights) if choice.captioner_weights else None
-    captioner = load_captioner(
-        choice.captioner, weights, choice.captioner_program, device, choice.captioner_timeout
-    )
-    if captioner is None:
-        return teacher
-    if isinstance(teacher, PixelTeacher):
-        raise SasError(f"The teacher {choice.called} gives features; only masks are captioned.")
-    return CaptionedTeacher(teacher, captioner)
 
 
 def _aligned(

@@ -22,7 +22,6 @@ from sas_ros.gravity import resolve_up, rotation_to_z_up
 from sas_ros.language.encoder import TextEncoder, load_encoder
 from sas_ros.observation import Cloud, Up
 from sas_training.alignment.aligned import AlignedTeacher
-from sas_training.alignment.captioners import CaptionedTeacher, load_captioner
 from sas_training.alignment.spacy_grammar import load_grammar
 from sas_training.capability.table import CapabilityTable
 from sas_training.distill.distilled import embed, words_of
@@ -31,6 +30,7 @@ from sas_training.fusion.features import PointFeatures
 from sas_training.fusion.multiview import UNREADABLE
 from sas_training.learn.ahead import look_ahead
 from sas_training.learn.files import LearnFiles
+from sas_training.learn.loading import load_choice
 from sas_training.learn.settings import TeacherChoice
 from sas_training.learn.shown import SHOWN, shown_source
 from sas_training.scenes.fusing import FrameSource, fuse_scene, teacher_source
@@ -39,7 +39,7 @@ from sas_training.scenes.scene import Scene
 from sas_training.superpoints import Superpoints, cloud_superpoints, mesh_superpoints, points_hash
 from sas_training.teachers.cache import FrameCache
 from sas_training.teachers.precomputed import PrecomputedPoints
-from sas_training.teachers.registry import load_teacher, pick_device
+from sas_training.teachers.registry import pick_device
 from sas_training.teachers.teacher import PixelTeacher, Teacher
 
 
@@ -172,19 +172,7 @@ def _source(
 @lru_cache(maxsize=8)
 def _loaded(choice: TeacherChoice, device: str) -> Teacher:
     """The teacher; loaded once a process, since weights may take minutes to read."""
-    teacher = load_teacher(choice.name, choice.options(device))
-    weights = Path(choice.captioner_weights) if choice.captioner_weights else None
-    captioner = load_captioner(
-        choice.captioner, weights, choice.captioner_program, device, choice.captioner_timeout
-    )
-    if captioner is None:
-        return teacher
-    if isinstance(teacher, PixelTeacher):
-        raise SasError(
-            f"The teacher {choice.called} gives features already; a captioner is for teachers of "
-            "masks."
-        )
-    return CaptionedTeacher(teacher, captioner)
+    return load_choice(choice, device)
 
 
 def make_features(files: LearnFiles, name: str, device: str = "cpu") -> None:

@@ -34,7 +34,25 @@ class HubModel:
     model: str
 
 
-def find_model(where: Path | None, model_id: str, who: str, example: str) -> HubModel:
+@dataclass(frozen=True)
+class Options:
+    """What a user calls a model's parts, for the sentences of errors.
+
+    Attributes:
+        folder: its folder. A teacher's is `--weights`, `weights =` or `NAME:WEIGHTS`.
+        model: its id of the hub; empty where only folders are taken.
+    """
+
+    folder: str
+    model: str
+
+
+_TEACHER = Options("weights", "model")
+
+
+def find_model(
+    where: Path | None, model_id: str, who: str, example: str, options: Options = _TEACHER
+) -> HubModel:
     """The folder of a model, checked for the files that every model has.
 
     Args:
@@ -42,16 +60,18 @@ def find_model(where: Path | None, model_id: str, who: str, example: str) -> Hub
         model_id: of the hub, looked for in its local cache only.
         who: asks, for the sentence when it is missing: "The teacher universal".
         example: id of a model that would do.
+        options: the user's, for the sentence when it is missing.
 
     Raises:
         SasError: no folder given or found, or its config.json or weights are missing.
     """
     if where is None and not model_id:
+        by_id = f", or its id as {options.model}, such as" if options.model else ", such as that of"
         raise SasError(
             f"{who} needs a model on this machine, because nothing is downloaded; give its folder "
-            f'with --weights, or its id with --model, such as "{example}".'
+            f'as {options.folder}{by_id} "{example}".'
         )
-    folder = Path(where) if where is not None else _cached(model_id, who)
+    folder = Path(where) if where is not None else _cached(model_id, who, options)
     if not folder.is_dir():
         raise SasError(f"There is no folder of a model at {folder}.")
     if not (folder / "config.json").is_file():
@@ -66,7 +86,7 @@ def find_model(where: Path | None, model_id: str, who: str, example: str) -> Hub
     return HubModel(folder, weights_hash([*weights, *about]))
 
 
-def _cached(model_id: str, who: str) -> Path:
+def _cached(model_id: str, who: str, options: Options) -> Path:
     stay_offline()
     try:
         from huggingface_hub import snapshot_download
@@ -79,8 +99,8 @@ def _cached(model_id: str, who: str) -> Path:
     except Exception as error:  # a wrong id, no cache: the hub has an exception for each
         raise SasError(
             f'The model "{model_id}" is not in the local cache of the hub, and nothing is '
-            f'downloaded. Fetch it with "hf download {model_id}", or give its folder with '
-            "--weights."
+            f'downloaded. Fetch it with "hf download {model_id}", or give its folder as '
+            f"{options.folder}."
         ) from error
 
 

@@ -186,11 +186,13 @@ def load(options: TeacherOptions) -> MaskClipTeacher:
             'with: pip install ".[clip]"'
         )
     if not name:
-        raise SasError(f"The teacher maskclip needs an open_clip model: --model {EXAMPLE}.")
+        raise SasError(
+            f'The teacher maskclip needs the name of an open_clip model, such as "{EXAMPLE}".'
+        )
     if options.weights is None:
         raise SasError(
             f'The model "{name}" needs its weights as a local file, because nothing is '
-            "downloaded; give an open_clip checkpoint (.safetensors) with --weights."
+            "downloaded; give an open_clip checkpoint (.safetensors) as weights."
         )
     weights = Path(options.weights)
     if not weights.is_file():

@@ -67,8 +67,8 @@ class Program:
         """
         if not command:
             raise SasError(
-                "A program is needed; give its command line, as in "
-                '--program "/opt/seem/bin/python seem_plugin.py".'
+                "A program is needed; give its command line, such as "
+                '"/opt/seem/bin/python seem_plugin.py".'
             )
         text = _run([*command, "--describe"], timeout)
         try:

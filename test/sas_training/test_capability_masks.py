@@ -306,8 +306,13 @@ def by_hand(sam: Any, image: Any, points: Any, multimask: bool) -> Mask:
 
 def test_sam_that_is_missing_is_named(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    with pytest.raises(SasError, match="segmenter transformers needs a model on this machine"):
+    with pytest.raises(
+        SasError, match="segmenter transformers needs a model on this machine"
+    ) as said:
         load_segmenter("transformers")
+    assert "as --sam-weights, or its id as --sam-model, such as" in str(said.value)
+    with pytest.raises(SasError, match=r"nobody/nothing.*give its folder as --sam-weights"):
+        load_segmenter("transformers", model="nobody/nothing")
     with pytest.raises(SasError, match="no folder of a model"):
         load_segmenter("transformers", tmp_path / "none")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

@@ -239,7 +239,7 @@ def test_other_networks_are_refused(
 
 
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SasError, match=r"give its path with --weights"):
+    with pytest.raises(SasError, match=r"give its path as weights"):
         load_teacher("lseg", TeacherOptions())
     with pytest.raises(SasError, match=r"no LSeg weights at .*none\.ckpt.*demo_e200\.ckpt"):
         load_teacher("lseg", TeacherOptions(weights=tmp_path / "none.ckpt"))

@@ -177,7 +177,7 @@ def test_missing_parts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SasError, match="needs open_clip; install the extra"):
         load_teacher("maskclip", TeacherOptions(model="ViT-B-16"))
     found(True)
-    with pytest.raises(SasError, match="needs an open_clip model"):
+    with pytest.raises(SasError, match="needs the name of an open_clip model"):
         load_teacher("maskclip", TeacherOptions())
     with pytest.raises(SasError, match="nothing is downloaded"):
         load_teacher("maskclip", TeacherOptions(model="ViT-B-16"))

@@ -456,8 +456,9 @@ def test_captioners_see_what_lies_around_a_mask(
 @pytest.mark.parametrize("name", ["blip", "florence-2"])
 def test_missing_captioners_are_named(name: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    with pytest.raises(SasError, match=rf"captioner {name} needs a model on this machine"):
+    with pytest.raises(SasError, match=rf"captioner {name} needs a model on this machine") as said:
         load_captioner(name)
+    assert "give its folder as captioner weights, such as that of" in str(said.value)
     with pytest.raises(SasError, match="no folder of a model"):
         load_captioner(name, tmp_path / "none")
 

@@ -111,7 +111,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise SasError(
             f"There are no LSeg weights at {path}. Nothing is downloaded: fetch LSeg's demo "
-            "checkpoint, demo_e200.ckpt, and give its path with --weights."
+            "checkpoint, demo_e200.ckpt, and give its path as weights."
         )
     content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None

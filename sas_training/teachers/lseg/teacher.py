@@ -119,7 +119,7 @@ def load(options: TeacherOptions) -> LsegTeacher:
     if options.weights is None:
         raise SasError(
             "LSeg needs its weights as a local file, because nothing is downloaded; fetch "
-            "LSeg's demo checkpoint, demo_e200.ckpt, and give its path with --weights."
+            "LSeg's demo checkpoint, demo_e200.ckpt, and give its path as weights."
         )
     network = load_network(Path(options.weights))
     model = weights_hash([Path(options.weights)])
