@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sas_ros.language.available import MINILM, encoder_available
+
 _LIVES = """
 import importlib, json, os, signal, sys
 from pathlib import Path
@@ -75,8 +77,11 @@ class Lives:
 
 @contextmanager
 def lives(folder: Path, *modules: str) -> Iterator[Lives]:
-    """Processes that begin with `modules` imported, those of this folder too, and compute with one
-    thread; what they say is kept in `folder`."""
+    """Processes that begin with `modules` imported, those of this folder too, and what the text
+    encoder needs, where it is there; they compute with one thread; what they say is kept in
+    `folder`."""
+    if encoder_available(MINILM) is None:
+        modules += ("tokenizers", "transformers.models.bert.modeling_bert")
     known = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(Path(__file__).parent), *([known] if known else [])])
     server = subprocess.Popen(

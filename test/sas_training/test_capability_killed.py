@@ -19,7 +19,7 @@ from sas_training.capability.files import write_image, write_mask
 from sas_training.capability.table import CapabilityTable
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
-from sas_training.priors.saving import save_segmenter
+from sas_training.priors.saving import PIPELINE, save_segmenter
 from sas_training.priors.segmenter import new_segmenter
 from sas_training.priors.settings import load_priors_settings
 
@@ -32,7 +32,6 @@ SLOW_TO_IMPORT = (
     "scipy.ndimage",
     "tqdm",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-    "transformers.models.bert.modeling_bert",
     "transformers.models.sam.modeling_sam",
     "transformers.models.sam.processing_sam",
     "sas_training.capability.running",
@@ -147,6 +146,29 @@ def test_capability_is_killed_in_every_stage(live: Lives, given: Path, tmp_path:
     assert CapabilityTable.load(cut / "capability.json").classes == ("bed", "chair", "other")
 
 
+def test_images_are_made_though_killed(live: Lives, given: Path, tmp_path: Path) -> None:
+    untrained_priors(tmp_path / "priors")
+
+    def words(out: Path) -> list[str]:
+        line = ["capability", "-o", str(out), "--words", str(given / "words.txt"), "--keep-all"]
+        line += ["--model", str(tmp_path / "priors" / PIPELINE), "-m", "3", "--steps", "2"]
+        line += ["--sam", "none", "--threshold", "0.5", "--device", "cpu", "--batch", "2"]
+        return [*line, "--teachers", str(given / "learn.toml")]
+
+    cut, undisturbed = killed_everywhere(
+        live,
+        words,
+        tmp_path,
+        [
+            ("before", "images/bed/*.png"),
+            ("after", "attention/*/chair/*.png"),
+            ("after", "images/chair/*.png"),
+            ("before", "masks-*/bed/*.png"),
+        ],
+    )
+    assert contents(cut) == contents(undisturbed)
+
+
 # ------------------------------------------------------------------------------------- sas fuse
 TWO = f"""{BRIGHT}
 [[teachers]]
@@ -252,6 +274,7 @@ def test_the_experiment_is_killed_in_every_stage(live: Lives, tmp_path: Path) ->
             ("before", "true-*/coarse/chair/0001.png"),
             ("before", "table-sam-*.json"),
             ("before", "table-coarse-*.json"),
+            ("after", "generated-*/images/chair/0000.png"),
             ("after", "generated-*/masks-*/chair/*.png"),
             ("before", "generated-*/capability.json"),
             ("before", "rows-*/room-000000.npz"),

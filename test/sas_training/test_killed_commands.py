@@ -24,6 +24,8 @@ from sas_ros.language.available import MINILM, encoder_available
 from sas_training.distill.run_folder import CHECKPOINT
 from sas_training.experiment.network import SmallNetwork
 from sas_training.experiment.teachers import TeacherFacts, save_teacher
+from sas_training.fusion.features import PointFeatures
+from sas_training.fusion.openscene import write_openscene
 from sas_training.teachers import reference_plugin
 
 for package in ("scipy", "numba", "tqdm"):
@@ -77,16 +79,22 @@ def test_rooms_of_a_killed_run_are_those_of_a_whole_one(live: Lives, tmp_path: P
 
 
 # ------------------------------------------------------------------------------------------ teach
-@pytest.mark.parametrize("kind", ["masks", "pixels"])
+@pytest.mark.parametrize("kind", ["masks", "pixels", "aligned"])
 def test_what_a_killed_teacher_said_is_kept(live: Lives, tmp_path: Path, kind: str) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(5):
         values = np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
         Pictures.fromarray(values).save(photos / f"photo-{number}.png")
+    program = shlex.join([sys.executable, str(reference_plugin.__file__)])
+    teacher, suffix = ["program", "--program", program], ".masks.json"
     if kind == "masks":
-        program = shlex.join([sys.executable, str(reference_plugin.__file__)])
-        teacher, suffix = ["program", "--program", program, "--pictures"], ".masks.json"
+        teacher.append("--pictures")
+    elif kind == "aligned":
+        _needs_words()
+        teacher += ["--captioner", "program", "--captioner-program", program]
+        teacher += ["--align", "noun", "--encoder", MINILM]
+        suffix = ".pixels.safetensors"
     else:
         torch.manual_seed(0)
         weights = tmp_path / "small.safetensors"
@@ -99,15 +107,22 @@ def test_what_a_killed_teacher_said_is_kept(live: Lives, tmp_path: Path, kind: s
         command = ["teach", name_of, str(photos), *more, "--batch", "2", "--device", "cpu"]
         return [*command, "-o", str(tmp_path / name)]
 
-    def kept() -> dict[Path, int]:
-        return {path: time for path, time in times(cut).items() if path.name.endswith(suffix)}
+    def kept(*suffixes: str) -> dict[Path, int]:
+        return {
+            path: time
+            for path, time in times(cut).items()
+            if path.name.endswith(suffixes or suffix)
+        }
 
     cut, there = tmp_path / "cut", 0
+    if kind == "aligned":  # what the program said is kept, and not asked again
+        live.killed("after", "cut/masks/*/*.masks.json", words("cut"))
+        assert len(kept(".masks.json")) == 1 and not kept()
     for when, number in (("before", 1), ("after", 3)):
-        before = kept()
+        before = kept(suffix, ".masks.json")
         live.killed(when, f"photo-{number}{suffix}", words("cut"))
         there = number + (when == "after")
-        assert len(kept()) == there and before.items() <= kept().items()
+        assert len(kept()) == there and before.items() <= kept(suffix, ".masks.json").items()
     before = kept()
     assert f"{there} of 5 images were done already" in live.whole(words("cut"))
     assert before.items() <= kept().items()
@@ -115,6 +130,26 @@ def test_what_a_killed_teacher_said_is_kept(live: Lives, tmp_path: Path, kind: s
     whole = contents(tmp_path / "whole")
     assert len([name for name in whole if name.endswith(suffix)]) == 5
     assert contents(cut, ".*") == whole
+
+
+def test_published_features_are_converted_though_killed(live: Lives, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    for number in range(3):
+        rows = np.full((2, 3), number, np.float16)
+        features = PointFeatures(rows, np.array([True, False, True]), "lseg", f"scene{number}")
+        write_openscene(features, published / f"scene{number}_0.pt")
+
+    def words(name: str) -> list[str]:
+        return ["teach", "precomputed", str(published), "-o", str(tmp_path / name)]
+
+    for when in ("before", "after"):
+        live.killed(when, "scene1.safetensors", words("cut"))
+        assert (tmp_path / "cut" / "scene1.safetensors").exists() == (when == "after")
+    live.whole(words("cut"))
+    live.whole(words("whole"))
+    whole = contents(tmp_path / "whole")
+    assert len(whole) == 3 and contents(tmp_path / "cut", ".*") == whole
 
 
 # ------------------------------------------------------------------------------------------ train
