@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="SCAN",
-        help="labelled .npz, or folders of them",
+        help="labelled .npz, ScanNet rooms (NAME_vert.npy), or folders of such",
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
     compare.set_defaults(act=_compare)

@@ -48,8 +48,9 @@ def scan_lidar(
 ) -> LidarScan:
     """Turn a LiDAR once, 0.25 to 1.2 m above the floor of a room.
 
-    Ranges have noise of 5 to 20 mm and whole steps of 2 mm; rays are lost on glass and dark things,
-    at grazing incidence and beyond the range; at depth steps some land between the two surfaces.
+    Ranges have noise of 5 to 20 mm and whole steps of 2 mm; rays are lost on glass and on things
+    that return few, at grazing incidence and beyond the range; at depth steps some land between the
+    two surfaces.
 
     Args:
         rays, shading: the room and its materials, which decide the intensity.

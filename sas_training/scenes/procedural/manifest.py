@@ -14,7 +14,8 @@ WORLD_VERSION = 4
 1: what the first `indoor-tiny` was trained on. 2: larger and fuller rooms, fewer things on
 surfaces, upper walls seen, planes as smooth as fused ones. 3: colours from materials and light,
 larger rooms with more beds, sofas, tables and curtains, doors and windows set into their walls,
-more soft, bumpy and unlabelled things (docs/world.md).
+more soft, bumpy and unlabelled things. 4: rounder edges, more small things around, L tables,
+and what a student of 3 mistook (docs/world.md).
 """
 
 _NAME = "world.json"

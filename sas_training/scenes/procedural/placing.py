@@ -87,7 +87,7 @@ class Placer:
         to tell from the table it lies on.
         """
         instances: dict[tuple[str, int], int] = {}
-        # Some things are dark or shiny and return few depths.
+        # Some things return few depths, as dark or shiny ones do; of their colour it says nothing.
         dark = between(self.rng, 0.3, 0.8) if chance(self.rng, 0.04) else 1.0
         for part in piece.parts:
             if not len(part.mesh.triangles):
