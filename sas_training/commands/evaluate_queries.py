@@ -16,7 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "scans",
         nargs="+",
         type=Path,
-        help=".npz files with points (N, 3) m and labels (N,), 255 ignored, or folders of them",
+        help=".npz files with points (N, 3) m and labels (N,), 255 ignored; ScanNet rooms, "
+        "NAME_vert.npy; or folders of such",
     )
     add_scan_arguments(parser, up="0,0,1, as labelled scans are")
     parser.add_argument("--labels", default="scannet20", choices=sorted(LABEL_SETS))

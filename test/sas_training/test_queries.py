@@ -252,10 +252,12 @@ def test_the_shipped_student_answers_in_real_rooms(test_data: Path, tmp_path: Pa
     files = []
     for room in ("scene0000_00", "scene0006_00"):
         stem = test_data / "scannet_rooms" / room
-        points = np.load(f"{stem}_vert.npy")[:, :3].astype(np.float32)
+        vertices = np.load(f"{stem}_vert.npy")
+        points, colors = vertices[:, :3].astype(np.float32), vertices[:, 3:6].astype(np.uint8)
         labels = np.array([SCANNET20.from_nyu40(k) for k in range(256)])
+        labels = labels[np.load(f"{stem}_sem_label.npy")]
         files.append(tmp_path / f"{room}.npz")
-        np.savez(files[-1], points=points, labels=labels[np.load(f"{stem}_sem_label.npy")])
+        np.savez(files[-1], points=points, colors=colors, labels=labels)
     bundle = StudentBundle.load(find_student())
     questions = read_queries(find_queries(SCANNET20), SCANNET20)
     embeddings = embed_questions(questions, bundle, load_encoder(bundle.text_encoder))
