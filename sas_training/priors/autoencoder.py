@@ -33,13 +33,13 @@ def new_autoencoder(settings: AutoencoderSettings, size: int, seed: int) -> Any:
         norm_num_groups=settings.groups,
         sample_size=size,
     )
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def network_pictures(images: Picture) -> torch.Tensor:
     """(B, S, S, 3) uint8 to (B, 3, S, S) float32 of -1 to 1."""
-    wide = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return wide.contiguous(memory_format=torch.channels_last)
+    wide = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float()
+    return wide / 127.5 - 1
 
 
 def shown(pictures: torch.Tensor) -> Picture:

@@ -32,7 +32,7 @@ def new_denoiser(settings: DenoiserSettings, latents: int, size: int, text: int,
         attention_head_dim=settings.heads,
         norm_num_groups=settings.groups,
     )
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def new_scheduler(settings: DenoiserSettings) -> Any:

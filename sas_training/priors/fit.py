@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from sas_ros.errors import SasError
 from sas_ros.files import atomic_path
+from sas_training.distill.optimiser import Optimiser
 from sas_training.priors.settings import FitSettings
 
 CLIP = 1.0
@@ -32,6 +33,7 @@ class Fit:
         seed: numbers that chance begins from, different for different networks.
         about: plain JSON of all that the training depends on.
         checkpoint: file of this training; what is there is gone on from.
+        ends: kernels of the first and the last layer, which "muon" leaves to AdamW.
 
     Raises:
         SasError: a checkpoint that is damaged or belongs to another training.
@@ -45,12 +47,13 @@ class Fit:
         seed: tuple[int, ...],
         about: Any,
         checkpoint: Path,
+        ends: Sequence[nn.Parameter] = (),
     ) -> None:
         self.network, self._loss, self._settings = network, loss, settings
         self._seed, self._checkpoint = seed, checkpoint
         self._about = json.dumps([about, list(seed)], sort_keys=True)
-        self._optimiser = torch.optim.AdamW(
-            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        self._optimiser = Optimiser(
+            settings.optimiser, network, ends, settings.weight_decay, outputs=0
         )
         self._average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.step, self.loss = 0, math.nan
@@ -71,13 +74,11 @@ class Fit:
 
     def _one(self) -> None:
         settings = self._settings
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.learning_rate * self._rate()
         loss = self._loss(np.random.default_rng((*self._seed, self.step)))
-        self._optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        self._optimiser.step()
+        self._optimiser.step(settings.learning_rate * self._rate())
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SasError(f"The loss became {value} at step {self.step}; lower the learning rate.")
@@ -102,7 +103,7 @@ class Fit:
             "loss": self.loss,
             "network": self.network.state_dict(),
             "average": self._average,
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self._optimiser.state(),
         }
         with atomic_path(self._checkpoint) as temporary:
             torch.save(state, temporary)
@@ -115,7 +116,7 @@ class Fit:
             raise SasError(f"{self._checkpoint} belongs to another training; remove it.")
         self.network.load_state_dict(state["network"])
         self._average = state["average"]
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimiser.load(state["optimiser"])
         self.step, self.loss = int(state["step"]), float(state["loss"])
 
 

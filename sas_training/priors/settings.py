@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
+from sas_training.distill.optimiser import OPTIMISERS
 from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.evaluation.labels import SCANNET20
 
@@ -53,9 +54,10 @@ class PicturesSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """One training: AdamW, a rate that rises for `warmup` steps and then falls as a cosine.
+    """One training: a rate that rises for `warmup` steps and then falls as a cosine.
 
     Attributes:
+        optimiser: one of `sas_training.distill.optimiser.OPTIMISERS`.
         steps, batch, learning_rate, warmup, weight_decay: of the optimiser.
         ema: decay of the moving average of the weights, which is what is kept.
         checkpoint: steps from one to the next.
@@ -68,8 +70,13 @@ class FitSettings:
     weight_decay: float = 0.01
     ema: float = 0.995
     checkpoint: int = 100
+    optimiser: str = "adamw"
 
     def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise SasError(
+                f"The optimiser {self.optimiser!r} is unknown; use {', '.join(OPTIMISERS)}."
+            )
         for name in ("steps", "batch", "checkpoint"):
             if getattr(self, name) < 1:
                 raise SasError(f"The {name} of a training must be 1 or more.")
@@ -165,6 +172,11 @@ class SegmenterSettings:
     fit: FitSettings = field(default_factory=lambda: FitSettings(3000))
 
     def __post_init__(self) -> None:
+        if self.fit.optimiser == "muon":
+            raise SasError(
+                'SAM is not fitted with "muon", since many of its weights are embeddings; use '
+                '"adamw".'
+            )
         if self.size % self.patch:
             raise SasError(f"Patches of {self.patch} pixels do not fit into {self.size}.")
         if self.heads < 1 or self.width % self.heads or self.channels % self.heads:

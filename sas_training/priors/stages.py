@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sas_ros import __version__
 from sas_ros.errors import SasError
@@ -46,7 +47,7 @@ from sas_training.priors.settings import FitSettings, PriorsSettings, SegmenterS
 from sas_training.priors.text import Sentences, text_parts
 from sas_training.scenes.procedural.manifest import WORLD_VERSION
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings begin to give other weights."""
 CHECKPOINT = ".checkpoint.pt"
 
@@ -155,17 +156,17 @@ def _fitted(
     settings: FitSettings,
     seed: tuple[int, ...],
     title: str,
-    about: Mapping[str, Any],
+    ends: Sequence[nn.Parameter] = (),
 ) -> None:
     """Train a network and write its weights."""
     checkpoint = target.with_suffix(CHECKPOINT)
-    fit = Fit(network, loss, settings, seed, target.stem, checkpoint)
+    fit = Fit(network, loss, settings, seed, target.stem, checkpoint, ends)
     begun, before = time.process_time(), fit.step
     for _ in followed(fit.steps(), settings.steps, fit.step, title):
         pass
     spent = time.process_time() - begun
     done = max(settings.steps - before, 1)
-    facts = {"loss": fit.loss, "seconds_per_step": spent / done, **about}
+    facts = {"loss": fit.loss, "seconds_per_step": spent / done}
     coding.save_weights(target, network, facts)
     checkpoint.unlink(missing_ok=True)
 
@@ -183,8 +184,9 @@ def _fit_autoencoder(files: PriorsFiles) -> None:
     images = np.concatenate([things.images, squares_of(rooms.images, settings.pictures.size)])
     network = _autoencoder(files).to(device)
     loss = coding.AutoencoderLoss(network, images, settings.autoencoder, device)
+    ends = (network.encoder.conv_in.weight, network.decoder.conv_out.weight)
     fit, seed = settings.autoencoder.fit, (settings.seed, 81)
-    _fitted(files.autoencoder, network, loss, fit, seed, "autoencoder", {})
+    _fitted(files.autoencoder, network, loss, fit, seed, "autoencoder", ends)
 
 
 def squares_of(images: Picture, size: int) -> Picture:
@@ -239,8 +241,9 @@ def _fit_denoiser(files: PriorsFiles) -> None:
     loss = DenoiserLoss(
         network, latents, things.classes, colours, sentences, settings.denoiser, device
     )
+    ends = (network.conv_in.weight, network.conv_out.weight)
     fit, seed = settings.denoiser.fit, (settings.seed, 82)
-    _fitted(files.denoiser, network, loss, fit, seed, "text-to-image model", {})
+    _fitted(files.denoiser, network, loss, fit, seed, "text-to-image model", ends)
 
 
 def _fit_segmenter(files: PriorsFiles) -> None:
@@ -250,7 +253,7 @@ def _fit_segmenter(files: PriorsFiles) -> None:
     examples = Examples(things, rooms, settings.pictures.size, settings.segmenter)
     loss = SegmenterLoss(network, examples, settings.segmenter, device)
     fit, seed = settings.segmenter.fit, (settings.seed, 83)
-    _fitted(files.segmenter, network, loss, fit, seed, "SAM", {})
+    _fitted(files.segmenter, network, loss, fit, seed, "SAM")
 
 
 def write_folders(files: PriorsFiles) -> None:

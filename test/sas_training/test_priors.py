@@ -58,6 +58,11 @@ def test_settings_of_every_scale_are_read(scale: str) -> None:
         ("[denoiser]\ntext_layers = 7", "layers 1 to 6"),
         ("[denoiser]\nchannels = [8, 8, 8, 8, 8, 8]", "cannot be halved"),
         ("[segmenter]\npatch = 7", "do not fit"),
+        (
+            "[denoiser]\nfit = { optimiser = 'sgd' }",
+            "optimiser 'sgd' is unknown; use adam, adamw, ",
+        ),
+        ("[segmenter]\nfit = { optimiser = 'muon' }", 'SAM is not fitted with "muon"'),
         ("[segmenter]\nheads = 6", "6 heads do not share a width of 96 and 64 channels"),
     ],
 )
@@ -282,7 +287,7 @@ def test_figures_of_a_sam_are_means_over_its_masks() -> None:
 
 
 # -------------------------------------------------------------------------------------- trainings
-def _fit(checkpoint: Path, steps: int = 12, about: str = "line") -> Fit:
+def _fit(checkpoint: Path, about: str = "line", optimiser: str = "adamw") -> Fit:
     torch.manual_seed(0)
     line = torch.nn.Linear(3, 1)
 
@@ -291,19 +296,21 @@ def _fit(checkpoint: Path, steps: int = 12, about: str = "line") -> Fit:
         error: torch.Tensor = line(given)[:, 0] - given.sum(dim=1)
         return error.square().mean()
 
-    return Fit(
-        line, loss, FitSettings(steps, 16, 0.1, 2, ema=0.5, checkpoint=4), (1,), about, checkpoint
-    )
+    settings = FitSettings(12, 16, 0.1, 2, ema=0.5, checkpoint=4, optimiser=optimiser)
+    return Fit(line, loss, settings, (1,), about, checkpoint)
 
 
-def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
-    whole = _fit(tmp_path / "whole.pt")
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, optimiser: str
+) -> None:
+    whole = _fit(tmp_path / "whole.pt", optimiser=optimiser)
     assert list(whole.steps()) == list(range(1, 13))
-    first = _fit(tmp_path / "parts.pt")
+    first = _fit(tmp_path / "parts.pt", optimiser=optimiser)
     for step in first.steps():
         if step == 6:  # two after the last checkpoint
             break
-    second = _fit(tmp_path / "parts.pt")
+    second = _fit(tmp_path / "parts.pt", optimiser=optimiser)
     assert second.step == 4
     assert list(second.steps()) == list(range(5, 13))
     for one, other in zip(
