@@ -183,7 +183,9 @@ def test_photographs_without_poses(place: Path, tmp_path: Path) -> None:
     assert one["pixels"]["dense"]["shown"] == 31 * 50
 
 
-def test_published_features_stand_in_for_a_teacher(place: Path, tmp_path: Path) -> None:
+def test_published_features_stand_in_for_a_teacher(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As OpenScene's and SAS's are; nothing of the teachers of pixels is kept when so asked."""
     scene = open_scenes("7scenes", place / "seq-01")[0]
     row = load_encoder("minilm-l6-v2").encode(["a window in a scene"]).astype(np.float16)
@@ -212,9 +214,15 @@ weights = {json.dumps(str(place / "dense.safetensors"))}
     kept = PointFeatures.load(next((tmp_path / "run").glob("said-openseg-*/seq-01.safetensors")))
     assert (kept.mask == mask).all() and kept.teacher == "openseg"
 
-    (tmp_path / "learn.toml").write_text('[[teachers]]\nname = "precomputed"\n')
     command = ["fuse", str(place / "seq-01"), "--kind", "7scenes", "--run", str(tmp_path / "run")]
-    assert main([*command, "--config", str(tmp_path / "learn.toml")]) == 2
+    for folder, says in (
+        ("", "needs the folder of its features: weights = FOLDER."),
+        ('weights = "nowhere"\n', f"teacher 1: {tmp_path}/nowhere is not there."),
+    ):
+        config = f'[[teachers]]\nname = "precomputed"\n{folder}'
+        (tmp_path / "learn.toml").write_text(config)
+        assert main([*command, "--config", str(tmp_path / "learn.toml")]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_what_a_mask_teacher_alone_is_silent_about_is_still_shown(
