@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
@@ -66,6 +67,13 @@ def whole_number(low: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def png_path(text: str) -> Path:
+    """A type for argparse: a picture to write."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"pictures are PNG files: {text} must end in .png")
+    return Path(text)
 
 
 def parse_up(text: str | None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sas_ros.commands import add_scan_arguments, parse_up
+from sas_ros.commands import add_scan_arguments, parse_up, png_path
 from sas_ros.errors import SasError
 from sas_ros.instances import ObjectInstance
 from sas_ros.language.available import OPEN_CLIP_PREFIX
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, default=0.0, help="probability a point needs")
     parser.add_argument("--text-weights", type=Path, help="local weights of the text encoder")
     parser.add_argument("-o", "--output", type=Path, help="write the labelled cloud as PLY")
-    parser.add_argument("--picture", type=Path, help="write a PNG of the labelled cloud")
+    parser.add_argument("--picture", type=png_path, help="write a PNG of the labelled cloud")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

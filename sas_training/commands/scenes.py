@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sas_ros.commands import parse_up, whole_number
+from sas_ros.commands import parse_up, png_path, whole_number
 from sas_ros.errors import SasError
 
 _PANEL = (480, 360)
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="for --check: share of the depth by which a point may lie off it (the data set's)",
     )
     parser.add_argument("--up", metavar="X,Y,Z", help="up in the picture (default: estimated)")
-    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw a contact sheet")
+    parser.add_argument("--picture", type=png_path, metavar="PNG", help="draw a contact sheet")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

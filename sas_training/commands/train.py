@@ -26,17 +26,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--validation", type=Path, help="folder of held-out rooms: calibration and metrics"
     )
     parser.add_argument("--supervision", choices=("class-labels",), default="class-labels")
-    parser.add_argument("--labels", default="scannet20")
+    parser.add_argument("--labels", default="scannet20", help="label set of the rooms (scannet20)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors bundle")
     # torchrun takes --run for its own --run-path, wherever it stands.
     parser.add_argument(
         "--run", "--run-folder", type=Path, help="folder of the checkpoint (default: runs/NAME)"
     )
     parser.add_argument("--name", help="name of the student (default: name of the output file)")
-    parser.add_argument("--steps", type=whole_number(1), default=10000)
-    parser.add_argument("--scans-per-step", type=whole_number(1), default=2)
+    parser.add_argument("--steps", type=whole_number(1), default=10000, help="(10000)")
+    parser.add_argument("--scans-per-step", type=whole_number(1), default=2, help="(2)")
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="(muon)")
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument(
+        "--learning-rate", type=float, default=4e-3, help="the highest, soon after the start (4e-3)"
+    )
     parser.add_argument(
         "--patches",
         type=whole_number(0),

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from sas_ros.commands import whole_number
+from sas_ros.commands import png_path, whole_number
 from sas_training.commands import world_priors
 
 
@@ -14,9 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = actions.add_parser("make", help="write rooms and single views; goes on where it stopped")
     make.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
-    make.add_argument("--rooms", type=whole_number(1), default=100)
-    make.add_argument("--seed", type=whole_number(0), default=0, help="same seed, same bytes")
-    make.add_argument("--workers", type=whole_number(1), default=2, help="processes")
+    make.add_argument("--rooms", type=whole_number(1), default=100, help="how many (100)")
+    make.add_argument("--seed", type=whole_number(0), default=0, help="same seed, same bytes (0)")
+    make.add_argument("--workers", type=whole_number(1), default=2, help="processes (2)")
     make.add_argument(
         "--frames", type=whole_number(0), default=0, help="RGB-D frames of each room (0)"
     )
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument(
         "rooms_at", nargs="+", type=Path, metavar="ROOMS", help="folder of `world make`, or scans"
     )
-    show.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
+    show.add_argument("-o", "--output", type=png_path, required=True, help="PNG file to write")
     show.add_argument("--rooms", type=whole_number(1), default=12, help="at most so many (12)")
     show.add_argument("--frames", action="store_true", help="single views and RGB-D frames as well")
     show.add_argument(

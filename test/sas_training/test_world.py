@@ -173,6 +173,9 @@ def test_show_draws_a_sheet(
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert main(["world", "show", str(tmp_path), "-o", str(sheet)]) == 2
     assert "holds no .npz" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["world", "show", str(world), "-o", str(tmp_path / "sheet.jpg")])
+    assert "sheet.jpg must end in .png" in capsys.readouterr().err
 
 
 def test_a_sheet_shows_its_pictures_and_a_legend() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -251,19 +250,3 @@ def write_dataset(
     if made < rooms:
         print(f"{rooms - made} of {rooms} rooms were there already and have been kept.")
     return made
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of the world; `sas world make` calls `write_dataset` directly."""
-    parser = argparse.ArgumentParser(description="Write scans of generated furnished rooms.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for rooms/ and views/")
-    parser.add_argument("--rooms", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args(arguments)
-    write_dataset(given.out, given.rooms, given.seed, given.workers)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
