@@ -194,11 +194,11 @@ def test_clipseg_is_asked_for_the_vocabulary(monkeypatch: pytest.MonkeyPatch) ->
         def features(self, images: Any) -> Any:
             raise AssertionError
 
-    def load(name: str, options: Any) -> Any:
-        asked.append(options.labels)
+    def load(choice: TeacherChoice, device: str) -> Any:
+        asked.append(choice.labels)
         return Pixels()
 
-    monkeypatch.setattr(teaching, "load_teacher", load)
+    monkeypatch.setattr(teaching, "load_choice", load)
     monkeypatch.setattr(teaching, "PixelTeacher", Pixels)
     words = Words("", ("bed", "chair"), (("a bed",), ("a chair",)), np.zeros((2, 3), np.uint8))
     own = TeacherChoice("clipseg", "own", labels=("stool",))

@@ -39,7 +39,7 @@ class Pixels:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, encoder: HashEncoder, words: Words) -> Any:
-    monkeypatch.setattr(teaching, "load_teacher", lambda name, options: Pixels())
+    monkeypatch.setattr(teaching, "load_choice", lambda choice, device: Pixels())
     monkeypatch.setattr(teaching, "PixelTeacher", Pixels)
     monkeypatch.setattr(teaching, "load_encoder", lambda name, weights: encoder)
     return load_callers([TeacherChoice("lseg")], words, encoder="hash")[1]

@@ -133,7 +133,7 @@ def test_what_is_missing_is_told(model: Path, tmp_path: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"cut off")
     for options, sentence in (
         (TeacherOptions(weights=model), "give them with --words"),
-        (TeacherOptions(labels=WORDS), "--weights, or its id with --model, such as"),
+        (TeacherOptions(labels=WORDS), "as weights, or its id as model, such as"),
         (TeacherOptions(weights=tmp_path / "none", labels=WORDS), "no folder of a model at"),
         (TeacherOptions(weights=tmp_path, labels=WORDS), "of the kind 'bert', not clipseg"),
         (TeacherOptions(weights=broken, labels=WORDS), "cannot be loaded"),

@@ -273,7 +273,7 @@ def test_missing_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "empty").mkdir()
     for options, sentence in (
-        (TeacherOptions(), "--weights, or its id with --model, such as"),
+        (TeacherOptions(), "as weights, or its id as model, such as"),
         (TeacherOptions(weights=tmp_path / "none"), "no folder of a model at"),
         (TeacherOptions(weights=tmp_path / "empty"), r"config\.json is missing"),
         (TeacherOptions(model="some/model-of-mine"), '"hf download some/model-of-mine"'),
