@@ -20,8 +20,8 @@ def add_action(actions: Any) -> None:
         "--scale",
         default="small",
         metavar="SCALE",
-        help="tiny (a test of the machinery), small (one core, about an hour), full (a GPU), or a "
-        ".toml file (small)",
+        help="tiny (a test of the machinery), small (an hour and a half of a core), full (a GPU), "
+        "or a .toml file (small)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder of all files (runs/priors-SCALE)"
