@@ -56,7 +56,7 @@ def draw_agreement(
     for entry in entries:
         x, y = (entry[what][first] - entry[what][second] for what in ("true", link))
         dots.append((max(abs(x), abs(y)), x, y, entry["class"]))
-    limit = np.ceil(5 * max(dots)[0]) / 5 or 1.0
+    limit = np.ceil(5 * max(dots, default=(0.0,))[0]) / 5 or 1.0
     right = _Axes(image, _LEFT + _SIDE + _GAP, -limit, limit)
     right.draw(f"true: {first} - {second}", "measured")
     for _, x, y, name in sorted(dots, reverse=True):
