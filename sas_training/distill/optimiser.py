@@ -8,10 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from sas_ros.errors import SasError
 from sas_ros.student.minkunet import MinkUNet
 from sas_training.distill.muon import Muon
 
 OPTIMISERS = ("adam", "adamw", "muon")
+
+
+def check_optimiser(kind: str) -> None:
+    """Raise SasError for what is none of `OPTIMISERS`."""
+    if kind not in OPTIMISERS:
+        raise SasError(f"The optimiser {kind!r} is unknown; use {', '.join(OPTIMISERS)}.")
 
 
 class _Together(torch.optim.Optimizer):

@@ -12,7 +12,7 @@ from typing import Any
 
 from sas_ros.errors import SasError
 from sas_ros.language.prompts import check_prompt
-from sas_training.distill.optimiser import OPTIMISERS
+from sas_training.distill.optimiser import check_optimiser
 from sas_training.distill.recipes import Recipe, VocabularySettings, preset_of
 from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.distill.words import class_text
@@ -57,10 +57,7 @@ class TeacherSettings:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SasError(f"The kind {self.kind!r} is unknown; known are {', '.join(KINDS)}.")
-        if self.optimiser not in OPTIMISERS:
-            raise SasError(
-                f"The optimiser {self.optimiser!r} is unknown; use {', '.join(OPTIMISERS)}."
-            )
+        check_optimiser(self.optimiser)
         for name in (*self.known, *self.noisy):
             if name not in SCANNET20.names:
                 raise SasError(f"{name!r} is no class; known are {', '.join(SCANNET20.names)}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sas_ros.errors import SasError
-from sas_training.distill.optimiser import OPTIMISERS
+from sas_training.distill.optimiser import check_optimiser
 from sas_training.distill.tables import config_folders, read_toml, settings_from
 from sas_training.evaluation.labels import SCANNET20
 
@@ -73,10 +73,7 @@ class FitSettings:
     optimiser: str = "adamw"
 
     def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS:
-            raise SasError(
-                f"The optimiser {self.optimiser!r} is unknown; use {', '.join(OPTIMISERS)}."
-            )
+        check_optimiser(self.optimiser)
         for name in ("steps", "batch", "checkpoint"):
             if getattr(self, name) < 1:
                 raise SasError(f"The {name} of a training must be 1 or more.")
